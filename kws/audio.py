@@ -1,0 +1,90 @@
+"""The first layer of the model: waveforms in, log-mel filter banks out."""
+
+import torch
+from torch import nn
+
+from kws.torchaudio_import import torchaudio
+
+LOG_OFFSET = 1e-6  # keeps silence finite: log(0 + 1e-6) = -13.8
+
+
+class LogMelFilterBanks(nn.Module):
+    """log(mel spectrogram + 1e-6) of waveforms, as a layer.
+
+    Equals `torch.log(torchaudio.transforms.MelSpectrogram(...)(x) + 1e-6)` within `torch.allclose`'s defaults.
+    `hann_window` and `mel_filters` (n_fft // 2 + 1, n_mels) are buffers: they move with `.to()`, and stay out of the
+    state dict because the arguments determine them.
+
+    Args: as torch.stft and torchaudio.functional.melscale_fbanks name them; `f_max_hz` None means samplerate / 2,
+    `norm_mel` is None or "slaney", `power` an exponent of the magnitude (1.0 amplitude, 2.0 power).
+    `onesided=False` and `return_complex=False` choose other forms of the same spectrum inside; the result is the same.
+
+    Raises ValueError where an argument makes no filter bank.
+    """
+
+    def __init__(
+        self,
+        n_fft=400,
+        samplerate=16000,
+        hop_length=160,
+        n_mels=80,
+        pad_mode="reflect",
+        power=2.0,
+        normalize_stft=False,
+        onesided=True,
+        center=True,
+        return_complex=True,
+        f_min_hz=0.0,
+        f_max_hz=None,
+        norm_mel=None,
+        mel_scale="htk",
+    ):
+        super().__init__()
+        if n_fft < 1 or hop_length < 1 or n_mels < 1 or samplerate <= 0:
+            raise ValueError("n_fft, hop_length, n_mels and samplerate must be positive")
+        if not power or power <= 0:
+            raise ValueError("power must be a positive number: a complex spectrum has no mel filter banks")
+        f_max_hz = samplerate / 2 if f_max_hz is None else f_max_hz
+        if not 0 <= f_min_hz < f_max_hz:
+            raise ValueError(f"f_min_hz {f_min_hz} must lie below f_max_hz {f_max_hz}")
+        self.n_fft = n_fft
+        self.samplerate = samplerate
+        self.hop_length = hop_length
+        self.n_mels = n_mels
+        self.pad_mode = pad_mode
+        self.power = power
+        self.normalize_stft = normalize_stft
+        self.onesided = onesided
+        self.center = center
+        self.return_complex = return_complex
+        self.n_freqs = n_fft // 2 + 1
+        mel_filters = torchaudio.functional.melscale_fbanks(
+            self.n_freqs, f_min_hz, f_max_hz, n_mels, samplerate, norm=norm_mel, mel_scale=mel_scale
+        )
+        self.register_buffer("hann_window", torch.hann_window(n_fft), persistent=False)
+        self.register_buffer("mel_filters", mel_filters, persistent=False)
+
+    def n_frames(self, n_samples):
+        """Return how many frames a waveform of `n_samples` gives."""
+        return 1 + (n_samples if self.center else n_samples - self.n_fft) // self.hop_length
+
+    def forward(self, waveform):
+        """(batch, time) or (time,) in [-1, 1] to (batch, n_mels, n_frames) or (n_mels, n_frames)."""
+        spectrum = torch.stft(
+            waveform,
+            self.n_fft,
+            self.hop_length,
+            window=self.hann_window,
+            center=self.center,
+            pad_mode=self.pad_mode,
+            normalized=self.normalize_stft == "frame_length",
+            onesided=self.onesided,
+            return_complex=True,
+        )
+        # A two-sided spectrum of a real signal mirrors itself: the filters belong to its first half.
+        spectrum = spectrum[..., : self.n_freqs, :]
+        if self.normalize_stft in (True, "window"):
+            spectrum = spectrum / self.hann_window.square().sum().sqrt()
+        magnitude = spectrum.abs().pow(self.power)
+        mel = torch.matmul(magnitude.transpose(-1, -2), self.mel_filters).transpose(-1, -2)
+        return torch.log(mel + LOG_OFFSET)
