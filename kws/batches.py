@@ -1,0 +1,79 @@
+"""Training batches: a seeded order of the clips, augmented as a few tensor operations a batch."""
+
+import torch
+
+from kws.errors import KwsError
+from kws.speech_commands import N_SAMPLES, NOISE_FOLDER, SAMPLE_RATE
+
+
+def epoch_generator(seed, epoch):
+    """Return the random generator of one epoch.
+
+    It depends on (seed, epoch) alone, so an epoch is the same whether the run came to it or was resumed at it.
+    """
+    return torch.Generator().manual_seed(seed * 100_003 + epoch)
+
+
+class TrainingBatches:
+    """The training split on the device, and its batches: (batch, 16000) float32 waveforms, (batch,) labels."""
+
+    def __init__(self, config, corpus, device):
+        self.batch_size = config.batch_size
+        self.augment = Augmentation(config, corpus, device) if config.augment else None
+        margin = self.augment.margin if self.augment else 0
+        self.waveforms = torch.nn.functional.pad(corpus.training.waveforms, (margin, margin)).to(device)
+        self.labels = corpus.training.labels.to(device)
+
+    def __len__(self):
+        return -(-len(self.labels) // self.batch_size)
+
+    def epoch(self, generator):
+        """Yield every clip once, in an order that `generator` draws."""
+        order = torch.randperm(len(self.labels), generator=generator).to(self.labels.device)
+        for rows in order.split(self.batch_size):
+            if self.augment:
+                waveforms = self.augment(self.waveforms, rows, generator)
+            else:
+                waveforms = to_float(self.waveforms[rows])
+            yield waveforms, self.labels[rows]
+
+
+class Augmentation:
+    """Shift (zero-filled), gain and background noise, as in the recipes for small keyword models.
+
+    Background noise is a random second of the recordings times a factor below `noise_level`, for a share
+    `noise_prob` of the clips (Warden 2018, arXiv:1804.03209; Kim et al. 2021, arXiv:2106.04140).
+    """
+
+    def __init__(self, config, corpus, device):
+        self.margin = round(config.shift_ms * SAMPLE_RATE / 1000)
+        self.noise_prob, self.noise_level, self.gain_db = config.noise_prob, config.noise_level, config.gain_db
+        self.noisy = config.noise_prob > 0 and config.noise_level > 0
+        if self.noisy:
+            if len(corpus.noise) < N_SAMPLES:
+                raise KwsError(
+                    f"data: {corpus.folder / NOISE_FOLDER} holds no second of noise; put the recordings there, "
+                    "or train without them: --noise_prob=0"
+                )
+            self.noise = to_float(corpus.noise.to(device)).unfold(0, N_SAMPLES, 1)  # every second of it, as a view
+
+    def __call__(self, padded, rows, generator):
+        """Return augmented (batch, 16000) waveforms of `rows` of `padded` (clips, 16000 + 2 x margin) int16."""
+        batch, device = len(rows), padded.device
+
+        def uniform(low, high):
+            return torch.empty(batch).uniform_(low, high, generator=generator).to(device)
+
+        shift = torch.randint(2 * self.margin + 1, (batch,), generator=generator).to(device)
+        gain = 10 ** (uniform(-self.gain_db, self.gain_db) / 20)
+        waveforms = to_float(padded.unfold(1, N_SAMPLES, 1)[rows, shift]) * gain[:, None]
+        if self.noisy:
+            start = torch.randint(len(self.noise), (batch,), generator=generator).to(device)
+            level = uniform(0, self.noise_level) * (uniform(0, 1) < self.noise_prob)
+            waveforms.addcmul_(self.noise[start], level[:, None])
+        return waveforms
+
+
+def to_float(samples):
+    """int16 samples to float32 in [-1, 1)."""
+    return samples.float() / 32768

@@ -1,0 +1,248 @@
+"""The data set: two words of Speech Commands, split by its own lists, verified, loaded once into memory."""
+
+import hashlib
+import os
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+import soundfile
+import torch
+
+from kws.errors import KwsError
+from kws.files import write_atomically
+from kws.torchaudio_import import torchaudio
+
+SAMPLE_RATE = 16000
+N_SAMPLES = 16000  # one second: what every clip is padded to
+FOLDERS = {"speech_commands": "speech_commands_v0.02", "synthetic": "speech_commands_synthetic"}
+SPLITS = ("training", "validation", "testing")
+NOISE_FOLDER = "_background_noise_"
+CACHE_FORMAT = 1
+MENDING = {
+    "speech_commands": "fetch it with: kws data --root {root}",
+    "synthetic": "make it with: kws data --synthetic --root {root}",
+}
+
+
+class SpeechCommandsWords(torchaudio.datasets.SPEECHCOMMANDS):
+    """The clips of `words` in one subset of Speech Commands, as torchaudio's data set class splits them.
+
+    Items are torchaudio's (waveform, sample_rate, word, speaker, utterance), but read by soundfile, since
+    torchaudio.load needs torchcodec and a system FFmpeg, and zero-padded to (1, 16000) in [-1, 1).
+
+    `root` is made absolute first: older releases of torchaudio compared "data/no/x.wav" from the folder with
+    "./data/no/x.wav" from the lists, and so trained on the validation and test clips of a relative root.
+    """
+
+    def __init__(self, root, subset, words=("no", "yes"), folder=FOLDERS["speech_commands"]):
+        super().__init__(os.path.abspath(root), url=folder, subset=subset)
+        self._walker = sorted(path for path in self._walker if Path(path).parent.name in words)
+
+    @property
+    def clips(self):
+        """Paths of the clips relative to the data set's folder, such as yes/0132a06d_nohash_1.wav, in order."""
+        return [Path(path).relative_to(self._path).as_posix() for path in self._walker]
+
+    def __getitem__(self, n):
+        _, sample_rate, word, speaker, utterance = self.get_metadata(n)
+        waveform = torch.from_numpy(read_clip(self._walker[n])).float() / 32768
+        return pad(waveform)[None], sample_rate, word, speaker, utterance
+
+
+@dataclass
+class Split:
+    """Clips of one split: waveforms (clips, 16000) int16, labels (clips,) float32, clips: their paths."""
+
+    waveforms: torch.Tensor
+    labels: torch.Tensor
+    clips: list
+
+    @property
+    def speakers(self):
+        return {speaker(clip) for clip in self.clips}
+
+
+@dataclass
+class Corpus:
+    """The splits, the background noise (samples,) int16, and what names these data: the fingerprint of all samples."""
+
+    training: Split
+    validation: Split
+    testing: Split
+    noise: torch.Tensor
+    fingerprint: str
+    folder: Path
+
+    def info(self, synthetic):
+        """Return what a run's record says of its data."""
+        splits = (self.training, self.validation, self.testing)
+        return {
+            "fingerprint": self.fingerprint,
+            "synthetic": synthetic,
+            "train": len(self.training.clips),
+            "val": len(self.validation.clips),
+            "test": len(self.testing.clips),
+            "speakers": len(set().union(*(split.speakers for split in splits))),
+            "folder": str(self.folder),
+        }
+
+
+def load(data_dir, data="speech_commands", words=("no", "yes"), say=None):
+    """Return the Corpus of `words` below `data_dir`, from the cache where that still fits the files.
+
+    The cache is rebuilt when a file's name, size or time changed. Raises KwsError where data are missing, half
+    there or wrong, with the names of the files.
+    """
+    from kws.fetch import check_whole
+
+    root = Path(os.path.abspath(os.path.expanduser(data_dir)))
+    folder = root / "SpeechCommands" / FOLDERS[data]
+    mending = MENDING[data].format(root=root)
+    if not folder.is_dir():
+        raise KwsError(f"data: there is no folder {folder}; {mending}, or name the right folder with --data_dir")
+    check_whole(folder, words)
+    signature = _signature(folder, words)
+    cache = _cache_path(folder, words)
+    content = _read_cache(cache, signature, say)
+    if content is None:
+        content = _read_corpus(root, folder, words)
+        content |= {"format": CACHE_FORMAT, "signature": signature}
+        _write_cache(cache, content, say)
+    splits = {}
+    for name in SPLITS:
+        labels = torch.tensor([words.index(clip.split("/")[0]) for clip in content["clips"][name]], dtype=torch.float32)
+        splits[name] = Split(content["waveforms"][name], labels, content["clips"][name])
+    _verify(splits, folder, words, mending)
+    return Corpus(**splits, noise=content["noise"], fingerprint=content["fingerprint"], folder=folder)
+
+
+def read_clip(path):
+    """Return the samples (time,) int16 of a 16 kHz mono clip of at most one second. Raises KwsError, naming the file."""
+    samples = _read_wav(path)
+    if len(samples) > N_SAMPLES:
+        raise KwsError(f"{path}: has {len(samples)} samples; a clip has at most {N_SAMPLES} (one second)")
+    return samples
+
+
+def pad(waveform):
+    """Zero-pad (time,) at its end to (16000,): silence as samples, never as log-mel."""
+    return torch.nn.functional.pad(waveform, (0, N_SAMPLES - waveform.shape[-1]))
+
+
+def speaker(clip):
+    """Return the speaker's hash in a clip's name: 0132a06d of yes/0132a06d_nohash_1.wav."""
+    return Path(clip).name.split("_nohash_")[0]
+
+
+def _read_wav(path):
+    try:
+        with soundfile.SoundFile(path) as file:
+            if file.samplerate != SAMPLE_RATE:
+                raise KwsError(f"{path}: has {file.samplerate} samples a second, not {SAMPLE_RATE}; resample or remove it")
+            if file.channels != 1:
+                raise KwsError(f"{path}: has {file.channels} channels, not one; mix it down or remove it")
+            samples = file.read(dtype="int16")
+    except (soundfile.LibsndfileError, OSError, RuntimeError) as error:
+        reason = str(error).rpartition(": ")[2].strip().rstrip(".")
+        raise KwsError(f"{path}: cannot be read as a WAV file ({reason}); replace or remove it") from error
+    if len(samples) == 0:
+        raise KwsError(f"{path}: holds no sample; replace or remove it")
+    return samples
+
+
+def _read_corpus(root, folder, words):
+    """Read every clip and noise recording into tensors; the fingerprint is over all of their samples and names."""
+    digest = hashlib.sha256()
+    waveforms, clips = {}, {}
+    for name in SPLITS:
+        words_in = SpeechCommandsWords(root, name, words, folder.name)
+        clips[name] = words_in.clips
+        waveforms[name] = torch.zeros(len(words_in), N_SAMPLES, dtype=torch.int16)
+        for row, clip in zip(waveforms[name], clips[name], strict=True):
+            samples = torch.from_numpy(read_clip(str(folder / clip)))
+            row[: len(samples)] = samples
+        digest.update("\n".join([name, *clips[name], ""]).encode())
+        digest.update(waveforms[name].numpy())
+    recordings = [torch.from_numpy(_read_wav(str(path))) for path in sorted((folder / NOISE_FOLDER).glob("*.wav"))]
+    noise = torch.cat(recordings) if recordings else torch.zeros(0, dtype=torch.int16)
+    digest.update(noise.numpy())
+    return {"waveforms": waveforms, "clips": clips, "noise": noise, "fingerprint": digest.hexdigest()[:16]}
+
+
+def _verify(splits, folder, words, mending):
+    for name, split in splits.items():
+        for label, word in enumerate(words):
+            if not (split.labels == label).any():
+                raise KwsError(f"data: {folder} has no {name} clip of {word!r}; {mending}")
+    for first, second in (("training", "validation"), ("training", "testing"), ("validation", "testing")):
+        a, b = splits[first], splits[second]
+        same = sorted(set(a.clips) & set(b.clips))
+        if same:
+            raise KwsError(f"data: {len(same)} clips stand in {first} and {second}: {_some(same)}; mend the lists of {folder}")
+        both = a.speakers & b.speakers
+        if both:
+            files = [clip for split in (a, b) for clip in split.clips if speaker(clip) in both]
+            raise KwsError(
+                f"data: {len(both)} speakers stand in {first} and {second}: {_some(files)}; mend the lists of {folder}"
+            )
+
+
+def _some(names, limit=4):
+    return ", ".join(names[:limit]) + (f" and {len(names) - limit} more" if len(names) > limit else "")
+
+
+def _signature(folder, words):
+    """Return a hash over name, size and time of every file that the corpus is read from: cheap at every start."""
+    digest = hashlib.sha256(repr(words).encode())
+    for name in (*words, NOISE_FOLDER):
+        if (folder / name).is_dir():
+            with os.scandir(folder / name) as entries:
+                for entry in sorted(entries, key=lambda entry: entry.name):
+                    status = entry.stat()
+                    digest.update(f"{name}/{entry.name} {status.st_size} {status.st_mtime_ns}\n".encode(errors="replace"))
+    for name in ("validation_list.txt", "testing_list.txt"):
+        digest.update((folder / name).read_bytes())
+    return digest.hexdigest()
+
+
+def cache_folder():
+    """Return where loaded corpora are kept: $KWS_CACHE, else $XDG_CACHE_HOME/kws, else ~/.cache/kws."""
+    if os.environ.get("KWS_CACHE"):
+        return Path(os.environ["KWS_CACHE"])
+    if os.environ.get("XDG_CACHE_HOME"):
+        return Path(os.environ["XDG_CACHE_HOME"]) / "kws"
+    try:
+        return Path.home() / ".cache" / "kws"
+    except RuntimeError:  # no home
+        return Path(tempfile.gettempdir()) / f"kws-cache-{os.getuid()}"
+
+
+def _cache_path(folder, words):
+    place = hashlib.sha256(str(folder.resolve()).encode()).hexdigest()[:12]
+    return cache_folder() / f"{folder.name}-{'-'.join(words)}-{place}.pt"
+
+
+def _read_cache(path, signature, say):
+    if not path.is_file():
+        return None
+    try:
+        content = torch.load(path, weights_only=True)
+        fits = content["format"] == CACHE_FORMAT and content["signature"] == signature
+    except Exception as error:  # torch.load raises many kinds for a damaged file; the clips themselves are still there
+        if say:
+            say(f"cache {path} is damaged ({type(error).__name__}); reading the clips again")
+        return None
+    return content if fits else None
+
+
+def _write_cache(path, content, say):
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with write_atomically(path) as temporary:
+            torch.save(content, temporary)
+    except (OSError, RuntimeError) as error:
+        # The run does not depend on it: without a cache the next start reads the clips again.
+        if say:
+            reason = getattr(error, "strerror", None) or str(error).splitlines()[0]
+            say(f"cannot keep a cache at {path} ({reason}); set KWS_CACHE to a folder that can be written")
