@@ -1,0 +1,82 @@
+"""espeak-ng's speech synthesis, called through ctypes from the wheel `espeakng-loader`.
+
+espeak-ng is GPL-3.0 and optional: nothing but `kws.synthetic` imports this module, and only while it makes a corpus.
+Source of the calls: espeak-ng's public header, speak_lib.h.
+"""
+
+import ctypes
+from pathlib import Path
+
+import numpy as np
+
+from .errors import KwsError
+
+_REINSTALL = "pip install --force-reinstall espeakng-loader"
+_AUDIO_OUTPUT_SYNCHRONOUS = 2
+_CHARS_UTF8 = 1
+_RATE, _VOLUME, _PITCH, _RANGE = 1, 2, 3, 4
+_CALLBACK = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.POINTER(ctypes.c_short), ctypes.c_int, ctypes.c_void_p)
+
+
+def variants():
+    """Names of espeak-ng's voice variants (other throats for any language), sorted. Raises KwsError without the wheel."""
+    return sorted(path.name for path in Path(_loader().get_data_path(), "voices", "!v").iterdir())
+
+
+class Espeak:
+    """The one synthesiser of a process.
+
+    Its sound depends a little on what it said before (flutter, breath noise): who wants the same samples again
+    says the same things in the same order in a fresh process.
+
+    Raises KwsError where the wheel is missing or its library does not load.
+    """
+
+    def __init__(self):
+        loader = _loader()
+        try:
+            self._library = ctypes.CDLL(loader.get_library_path())
+        except OSError as error:
+            raise KwsError(f"espeak-ng's library does not load ({error}): {_REINSTALL}") from None
+        data = loader.get_data_path()
+        rate = self._library.espeak_Initialize(_AUDIO_OUTPUT_SYNCHRONOUS, 0, data.encode(), 0)
+        if rate <= 0:
+            raise KwsError(f"espeak-ng does not start with the data in {data} (it answers {rate}): {_REINSTALL}")
+        self._library.espeak_ng_SetRandSeed(ctypes.c_long(1))  # it starts from the clock otherwise
+        self.sample_rate = rate
+        self._chunks = []
+        self._callback = _CALLBACK(self._receive)  # kept: ctypes frees a callback that nobody holds
+        self._library.espeak_SetSynthCallback(self._callback)
+        self._library.espeak_Info.restype = ctypes.c_char_p
+        self.version = self._library.espeak_Info(None).decode()
+
+    def _receive(self, samples, count, _events):
+        if samples and count:
+            self._chunks.append(np.ctypeslib.as_array(samples, shape=(count,)).copy())
+        return 0
+
+    def say(self, voice, text, rate=175, volume=100, pitch=50, pitch_range=50):
+        """Speak `text` and return it as int16 samples at `sample_rate` (22,050 Hz), shape (n_samples,).
+
+        `voice` is a language, or LANGUAGE+VARIANT; rate in words a minute (80 to 450), volume 0 to 200, pitch and
+        pitch_range 0 to 100. Raises ValueError on a voice that espeak-ng does not have.
+        """
+        if self._library.espeak_SetVoiceByName(voice.encode()) != 0:
+            raise ValueError(f"espeak-ng has no voice {voice!r}")
+        for parameter, value in ((_RATE, rate), (_VOLUME, volume), (_PITCH, pitch), (_RANGE, pitch_range)):
+            self._library.espeak_SetParameter(parameter, int(value), 0)
+        encoded = text.encode()
+        self._chunks.clear()
+        self._library.espeak_Synth(encoded, len(encoded) + 1, 0, 0, 0, _CHARS_UTF8, None, None)
+        self._library.espeak_Synchronize()
+        return np.concatenate(self._chunks) if self._chunks else np.zeros(0, np.int16)
+
+
+def _loader():
+    try:
+        import espeakng_loader
+    except ImportError:
+        raise KwsError(
+            "the synthetic corpus is spoken by espeak-ng, which is not installed: pip install 'kws[synthetic]'"
+        ) from None
+    return espeakng_loader
