@@ -1,0 +1,67 @@
+"""What a network makes of a split: loss, accuracy, the clips it misheard, and the curves over the threshold."""
+
+from dataclasses import dataclass
+
+import torch
+
+from kws.batches import to_float
+
+EVALUATION_BATCH = 256
+
+
+@dataclass
+class Evaluation:
+    """Labels and probabilities of label 1, both (clips,) on the CPU, with the clips' paths and the mean loss."""
+
+    clips: list
+    labels: torch.Tensor
+    probabilities: torch.Tensor
+    loss: float
+
+    @property
+    def predictions(self):
+        return (self.probabilities > 0.5).float()
+
+    @property
+    def errors(self):
+        return int((self.predictions != self.labels).sum())
+
+    @property
+    def accuracy(self):
+        return 1 - self.errors / len(self.labels)
+
+    @property
+    def misheard(self):
+        """Rows of the clips that were misheard, the surest mistake first."""
+        rows = torch.nonzero(self.predictions != self.labels).flatten().tolist()
+        return sorted(rows, key=lambda row: -abs(float(self.probabilities[row]) - 0.5))
+
+    def roc(self):
+        """Return [[false positive rate, true positive rate], …] over all thresholds, from (0, 0) to (1, 1)."""
+        true, false, _, positives, negatives = self._counts()
+        return [[0.0, 0.0], *zip((false / negatives).tolist(), (true / positives).tolist(), strict=True)]
+
+    def precision_recall(self):
+        """Return [[recall, precision], …] over all thresholds, from recall 0."""
+        true, false, _, positives, _ = self._counts()
+        recall, precision = true / positives, true / (true + false)
+        return [[0.0, float(precision[0])], *zip(recall.tolist(), precision.tolist(), strict=True)]
+
+    def _counts(self):
+        probabilities, order = self.probabilities.double().sort(descending=True, stable=True)
+        labels = self.labels[order].double()
+        # Clips of one probability pass a threshold together: count at the last of them.
+        last = torch.cat([probabilities[1:] != probabilities[:-1], torch.tensor([True])])
+        true, false = labels.cumsum(0)[last], (1 - labels).cumsum(0)[last]
+        return true, false, probabilities[last], labels.sum(), (1 - labels).sum()
+
+
+@torch.no_grad()
+def evaluate(model, split):
+    """Run `model` in evaluation mode over a Split and return its Evaluation."""
+    model.eval()
+    device = next(model.parameters()).device
+    logits = [model(to_float(batch.to(device))).float().cpu() for batch in split.waveforms.split(EVALUATION_BATCH)]
+    logits = torch.cat(logits)
+    loss = torch.nn.functional.binary_cross_entropy_with_logits(logits, split.labels)
+    return Evaluation(split.clips, split.labels, torch.sigmoid(logits.double()), float(loss))

@@ -1,0 +1,252 @@
+"""The only door to W&B while a run is on, and the writer of the run folder: one row goes to both."""
+
+import csv
+import fcntl
+import io
+import json
+import os
+import platform
+import secrets
+import string
+import subprocess
+import sys
+from datetime import datetime, timezone
+from importlib import metadata
+from pathlib import Path
+
+from kws import __version__
+from kws.config import one_line, resolve
+from kws.errors import KwsError
+from kws.files import write_json, write_text
+
+ROW = ("epoch", "train/loss", "train/accuracy", "val/loss", "val/accuracy", "lr", "time/epoch_s", "time/clips_per_s")
+INIT_TIMEOUT_S = 30  # then the run goes on offline; WANDB_INIT_TIMEOUT changes it
+FINISH_TIMEOUT_S = 120  # then what was not uploaded waits for `wandb sync`; WANDB_FINISH_TIMEOUT changes it
+
+
+class RunFolder:
+    """`runs/RUN_ID/`, held by one process at a time; every file in it is whole or absent.
+
+    Raises KwsError where the folder cannot be made or another process holds it.
+    """
+
+    def __init__(self, run_dir, run_id):
+        self.run_id = run_id
+        self.path = Path(os.path.abspath(os.path.expanduser(run_dir))) / run_id
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+            self._lock = open(self.path / ".lock", "w")  # the lock ends with the process, however it ends
+        except OSError as error:
+            raise KwsError(f"run_dir: {self.path} cannot be written ({error.strerror}); choose another --run_dir") from error
+        try:
+            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            self._lock.close()
+            raise KwsError(f"run {run_id}: another process is at work in {self.path}; wait for it or end it") from error
+
+    @property
+    def state(self):
+        """State of the run that the folder holds ("finished", "failed", …), None where there is none."""
+        try:
+            return json.loads((self.path / "summary.json").read_text())["state"]
+        except (OSError, ValueError, KeyError, TypeError):
+            return None
+
+    def write_config(self, config):
+        write_json(self.path / "config.json", config)
+
+    def write_rows(self, rows):
+        write_text(self.path / "metrics.csv", table_text(ROW, ([row[name] for name in ROW] for row in rows)))
+
+    def write_table(self, name, header, rows):
+        write_text(self.path / name, table_text(header, rows))
+
+    def write_summary(self, summary):
+        write_json(self.path / "summary.json", summary)
+
+    def close(self):
+        self._lock.close()
+
+
+class Tracker:
+    """One run's road to W&B: init with its fallbacks, one log call an epoch, the end.
+
+    `config` is the Config after `run.config`: what an agent or a resumed run says wins. Raises KwsError where that
+    is not valid (the W&B run is then marked failed). `offline` tells whether `wandb sync` is still to come.
+    """
+
+    def __init__(self, config, run_id, record, resume, say):
+        import wandb
+
+        self._say = say
+        self._run = self._init(wandb, config, run_id, record, resume)
+        self.offline = bool(self._run.offline)
+        self.disabled = bool(self._run.disabled)
+        self.url = None if self.offline or self.disabled else self._run.url
+        self.logged = 0 if self.disabled else self._run.step  # rows that the W&B run holds already: one an epoch
+        try:
+            self.config = resolve(("run.config", dict(self._run.config)))
+            if self.config != config:
+                self._run.config.update(self.config.as_dict(), allow_val_change=True)
+        except KwsError as error:
+            self.finish("failed", {"error": str(error)})
+            raise
+        self._run.define_metric("epoch", hidden=True)
+        self._run.define_metric("*", step_metric="epoch")
+
+    def _init(self, wandb, config, run_id, record, resume):
+        mode = os.environ.get("WANDB_MODE")
+        if mode is None and not wandb.login(prompt=False):
+            mode = "offline"
+            self._say("no W&B account is set up here: the run is recorded offline (log in with: wandb login)")
+        arguments = dict(
+            project=config.project,
+            entity=config.entity or None,
+            id=run_id,
+            name=os.environ.get("WANDB_NAME") or config.run_name,
+            group=os.environ.get("WANDB_RUN_GROUP") or config.study,
+            tags=[config.study, config.data],
+            config=config.as_dict() | record,
+            resume="allow" if resume else None,
+        )
+        quiet = {"quiet": True, "silent": mode in ("offline", "dryrun")}
+        for name, default in (("init_timeout", INIT_TIMEOUT_S), ("finish_timeout", FINISH_TIMEOUT_S)):
+            if f"WANDB_{name.upper()}" not in os.environ:
+                quiet[name] = default
+        try:
+            return wandb.init(mode=mode, settings=wandb.Settings(**quiet), **arguments)
+        except wandb.errors.CommError as error:
+            self._say(
+                f"W&B cannot be reached ({one_line(error, 200)}): the run goes on offline; "
+                "upload it later with: wandb sync --include-offline"
+            )
+            quiet["silent"] = True
+            return wandb.init(mode="offline", settings=wandb.Settings(**quiet), **arguments)
+
+    def log(self, row):
+        """Log one epoch's row, unless the resumed W&B run holds it already."""
+        if row["epoch"] > self.logged:
+            self._run.log(row)
+            self.logged = row["epoch"]
+
+    def log_evaluation(self, evaluation, waveforms, words, sample_rate, log_mel, layers):
+        """Log, once, what the test clips showed: confusion matrix, curves, the misheard clips, and the layers.
+
+        waveforms: (clips, time) in [-1, 1] of `evaluation.misheard`, log_mel: (clips, n_mels, n_frames) of the same.
+        """
+        import wandb
+
+        if self.disabled:
+            return
+        roc, precision_recall = evaluation.roc(), evaluation.precision_recall()
+        misheard = wandb.Table(columns=["clip", "word", "heard", "probability", "audio", "log_mel"])
+        for row, waveform, picture in zip(evaluation.misheard, waveforms, log_mel, strict=True):
+            word = int(evaluation.labels[row])
+            misheard.add_data(
+                evaluation.clips[row], words[word], words[1 - word], round(float(evaluation.probabilities[row]), 4),
+                wandb.Audio(waveform.numpy(), sample_rate=sample_rate), wandb.Image(_picture(picture)),
+            )  # fmt: skip
+        header, *rows = layers
+        self._run.log(
+            {
+                "epoch": self.logged,
+                "test/confusion_matrix": wandb.plot.confusion_matrix(
+                    y_true=evaluation.labels.int().tolist(),
+                    preds=evaluation.predictions.int().tolist(),
+                    class_names=list(words),
+                ),
+                "test/roc": wandb.plot.line(
+                    wandb.Table(columns=["false positive rate", "true positive rate"], data=roc),
+                    "false positive rate", "true positive rate", title="ROC",
+                ),
+                "test/precision_recall": wandb.plot.line(
+                    wandb.Table(columns=["recall", "precision"], data=precision_recall),
+                    "recall", "precision", title="Precision and recall",
+                ),
+                "test/misheard": misheard,
+                "model/layers": wandb.Table(columns=list(header), data=[list(row) for row in rows]),
+            }
+        )  # fmt: skip
+
+    def log_model(self, path):
+        """Log best.pt as the artifact `kws-RUN_ID`, once. Uploaded from where it lies, so no second copy is made."""
+        import wandb
+
+        if not self.disabled:
+            artifact = wandb.Artifact(f"kws-{self._run.id}", type="model")
+            artifact.add_file(str(path), name="best.pt", policy="immutable")
+            self._run.log_artifact(artifact)
+
+    def finish(self, state, summary):
+        """End the W&B run: "finished", "failed" or "preempted" (an agent's server then hands it out again)."""
+        self._run.summary.update(summary)
+        if state == "preempted":
+            self._run.mark_preempting()
+        self._run.finish(exit_code={"finished": 0, "failed": 1, "preempted": 143}[state])
+
+
+def new_run_id():
+    """Return the run's id: $WANDB_RUN_ID (what an agent sets) or eight random letters and digits."""
+    given = os.environ.get("WANDB_RUN_ID")
+    if given:
+        check_run_id(given)
+        return given
+    return "".join(secrets.choice(string.ascii_lowercase + string.digits) for _ in range(8))
+
+
+def check_run_id(run_id):
+    """Raise KwsError unless `run_id` can name a folder and a W&B run."""
+    fine = run_id and len(run_id) <= 128 and all(c.isascii() and (c.isalnum() or c in "-_.") for c in run_id)
+    if not fine or run_id.startswith("."):
+        raise KwsError(f"run id: {one_line(run_id)!r} is not made of letters, digits, - _ . alone")
+
+
+def record(config, run_id, data_info, device_name, sweep_id=None):
+    """Return what a run's config holds beside its settings: what the result depended on."""
+    packages = ("torch", "torchaudio", "wandb", "ptflops")
+    return {
+        "run_id": run_id,
+        "run_name": config.run_name,
+        "sweep_id": sweep_id or os.environ.get("WANDB_SWEEP_ID"),
+        "data_info": data_info,
+        "versions": {"kws": __version__, "python": platform.python_version()}
+        | {package: metadata.version(package) for package in packages},
+        "git_commit": git_commit(),
+        "host": platform.node(),
+        "device_name": device_name,
+        "started": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+    }
+
+
+def git_commit():
+    """Return the commit that this code was checked out at, with `-dirty` if it was edited; None outside a checkout."""
+
+    def git(*arguments):
+        command = ["git", "-C", str(Path(__file__).parent), *arguments]
+        return subprocess.run(command, capture_output=True, text=True, check=True, timeout=10).stdout.strip()
+
+    try:
+        git("ls-files", "--error-unmatch", "tracking.py")
+        return git("describe", "--always", "--dirty", "--abbrev=40", "--exclude=*")
+    except (OSError, subprocess.SubprocessError):
+        return None
+
+
+def table_text(header, rows):
+    """Return CSV text. Floats are written so that reading them gives the same number."""
+    buffer = io.StringIO()
+    writer = csv.writer(buffer, lineterminator="\n")
+    writer.writerow(header)
+    writer.writerows(rows)
+    return buffer.getvalue()
+
+
+def notice(line):
+    """Say one line to a person, on stderr."""
+    print(f"kws: {line}", file=sys.stderr, flush=True)
+
+
+def _picture(log_mel):
+    """(n_mels, n_frames) log-mel to an 8-bit picture, low bands at the bottom."""
+    low, high = log_mel.min(), log_mel.max()
+    return ((log_mel - low) / (high - low + 1e-9) * 255).byte().flip(0).numpy()

@@ -1,0 +1,283 @@
+"""One run, from config to best checkpoint."""
+
+import os
+import signal
+import sys
+import time
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import median
+
+import torch
+
+from kws import complexity, model, speech_commands, tracking
+from kws.batches import TrainingBatches, epoch_generator, to_float
+from kws.config import CIRCUMSTANCES, resolve
+from kws.errors import KwsError
+from kws.evaluation import evaluate
+from kws.files import write_atomically
+
+MISHEARD_SHOWN = 16  # clips in W&B's table of misheard test clips
+
+
+class Preempted(SystemExit):
+    """SIGTERM or SIGINT came: the checkpoint is written, the run can go on with the same id. Exit status 128 + signal."""
+
+
+class Diverged(Exception):
+    """The training loss is no longer finite; the message names the epoch and step."""
+
+
+@dataclass
+class Parts:
+    """What a config asks for, made and checked before anything is written or sent."""
+
+    device: torch.device
+    corpus: speech_commands.Corpus
+    batches: TrainingBatches
+    model: model.KeywordModel
+
+
+def train(config, run_id=None, resume=False, sweep_id=None, on_epoch=None, say=tracking.notice):
+    """Do one tracked run and return its run folder.
+
+    run_id: default $WANDB_RUN_ID, else new. resume: go on from the run folder's last checkpoint (an agent's requeued
+    run does so by itself). on_epoch(row) is called after each epoch with what was logged. say(line) takes notices.
+
+    Raises KwsError for what a person can mend (before anything is tracked, where it can be known then), Diverged
+    when the loss is not finite, Preempted on SIGTERM and SIGINT.
+    """
+    started = time.perf_counter()
+    parts = prepare(config, say)
+    if run_id is None:
+        run_id = tracking.new_run_id()
+    tracking.check_run_id(run_id)
+    requeued = "WANDB_SWEEP_ID" in os.environ or os.environ.get("WANDB_RESUME") in ("allow", "must", "auto")
+    folder = tracking.RunFolder(config.run_dir, run_id)
+    try:
+        if folder.state and not (resume or requeued):
+            raise KwsError(f"run {run_id}: {folder.path} exists; go on with --resume {run_id}, or choose another id")
+        record = tracking.record(config, run_id, parts.corpus.info(config.data == "synthetic"), str(parts.device), sweep_id)
+        tracker = tracking.Tracker(config, run_id, record, resume or requeued, say)
+        if tracker.config != config:  # an agent's or a resumed run's config won
+            config = tracker.config
+            try:
+                parts = prepare(config, say)
+            except KwsError as error:
+                tracker.finish("failed", {"error": str(error)})
+                raise
+            record |= {"run_name": config.run_name, "data_info": parts.corpus.info(config.data == "synthetic")}
+        run = Run(config, parts, folder, tracker, record)
+        run.go(on_epoch, started)
+    finally:
+        folder.close()
+    return folder.path
+
+
+def prepare(config, say=tracking.notice):
+    """Return the Parts of a run. Raises KwsError where data, device or network are not to be had."""
+    torch.set_num_threads(config.threads)
+    device = choose_device(config.device)
+    network = model.build(config).to(device)
+    corpus = speech_commands.load(config.data_dir, config.data, config.words, say)
+    return Parts(device, corpus, TrainingBatches(config, corpus, device), network)
+
+
+def choose_device(name):
+    """Return the torch.device for cpu, cuda, mps, or auto: the first of cuda, mps, cpu that is there."""
+    there = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
+    if name == "auto":
+        name = next(name for name, is_there in there.items() if is_there)
+    if not there[name]:
+        raise KwsError(f"device: {name} is not available here; use --device=auto")
+    return torch.device(name)
+
+
+class Run:
+    """The training of one prepared run; its state is what a checkpoint holds."""
+
+    def __init__(self, config, parts, folder, tracker, record):
+        self.config, self.parts, self.folder, self.tracker, self.record = config, parts, folder, tracker, record
+        # The kernels of fused Adam exist for these devices; it does one pass over the parameters.
+        fused = parts.device.type in ("cpu", "cuda")
+        self.optimizer = torch.optim.Adam(parts.model.parameters(), lr=config.lr, fused=fused)
+        self.scheduler = torch.optim.lr_scheduler.StepLR(self.optimizer, config.lr_step, config.lr_gamma)
+        self.rows = []
+
+    def go(self, on_epoch, started):
+        """Train to the last epoch, test the best one, and end the run, whatever happens in between."""
+        try:
+            self._restore()
+            self.folder.write_config(self.config.as_dict() | self.record)
+            self.folder.write_summary({"state": "running"})
+            with _stop_on_signals() as stopped:
+                for row in self.rows:
+                    self.tracker.log(row)  # rows that a resumed W&B run lacks
+                for epoch in range(len(self.rows) + 1, self.config.epochs + 1):
+                    row = self._epoch(epoch)
+                    self.tracker.log(row)
+                    if on_epoch:
+                        on_epoch(row)
+                    if stopped and epoch < self.config.epochs:
+                        raise Preempted(128 + stopped[0])
+                summary = self._test()
+            summary["time/run_s"] = time.perf_counter() - started
+            self._end("finished", summary)
+        except Preempted:
+            self._end("preempted", {})
+            raise
+        except BaseException as error:
+            self._end("failed", {"error": f"{type(error).__name__}: {error}".splitlines()[0]})
+            raise
+
+    def _end(self, state, summary):
+        self.tracker.finish(state, summary)
+        self.folder.write_summary({"state": state} | summary)
+
+    def _epoch(self, epoch):
+        """Train one epoch, validate, keep checkpoint and row, and return the row."""
+        lr = self.scheduler.get_last_lr()[0]
+        began = time.perf_counter()
+        loss, accuracy = self._train_epoch(epoch)
+        seconds = time.perf_counter() - began
+        validation = evaluate(self.parts.model, self.parts.corpus.validation)
+        row = {
+            "epoch": epoch,
+            "train/loss": loss,
+            "train/accuracy": accuracy,
+            "val/loss": validation.loss,
+            "val/accuracy": validation.accuracy,
+            "lr": lr,
+            "time/epoch_s": seconds,
+            "time/clips_per_s": len(self.parts.batches.labels) / seconds,
+        }
+        self.rows.append(row)
+        if best_row(self.rows) is row:
+            self._save("best.pt", {"epoch": epoch})
+        self._save(
+            "last.pt",
+            {
+                "rows": self.rows,
+                "optimizer": self.optimizer.state_dict(),
+                "scheduler": self.scheduler.state_dict(),
+                "fingerprint": self.parts.corpus.fingerprint,
+            },
+        )
+        self.folder.write_rows(self.rows)
+        return row
+
+    def _train_epoch(self, epoch):
+        """One pass over the training clips. Returns mean loss and accuracy, as seen while the weights moved."""
+        batches, network, device = self.parts.batches, self.parts.model, self.parts.device
+        generator = epoch_generator(self.config.seed, epoch)
+        network.train()
+        losses, correct = [], torch.zeros((), device=device)
+        for waveforms, labels in batches.epoch(generator):
+            logits = network(waveforms)
+            loss = torch.nn.functional.binary_cross_entropy_with_logits(logits, labels)
+            self.optimizer.zero_grad(set_to_none=True)
+            loss.backward()
+            self.optimizer.step()
+            # Read at the end of the epoch: .item() here would make a GPU wait at every step.
+            losses.append(loss.detach() * len(labels))
+            correct += ((logits.detach() > 0) == (labels > 0.5)).sum()
+        self.scheduler.step()
+        losses = torch.stack(losses)
+        if not torch.isfinite(losses).all():
+            step = int(torch.nonzero(~torch.isfinite(losses))[0]) + 1
+            raise Diverged(f"the training loss is not finite from epoch {epoch}, step {step} on; lower lr")
+        clips = len(batches.labels)
+        return float(losses.sum() / clips), float(correct / clips)
+
+    def _test(self):
+        """Test the epoch that was best on validation, once; log and write what it showed; return the summary."""
+        parts, config = self.parts, self.config
+        best = torch.load(self.folder.path / "best.pt", weights_only=True, map_location=parts.device)
+        parts.model.load_state_dict(best["model"])
+        test = evaluate(parts.model, parts.corpus.testing)
+        costs = complexity.measure(parts.model)
+        self.folder.write_table(
+            "predictions.csv",
+            ("clip", "label", "probability"),
+            zip(test.clips, test.labels.int().tolist(), test.probabilities.tolist(), strict=True),
+        )
+        layers = [complexity.LAYERS_HEADER, *costs.layers]
+        self.folder.write_table("layers.csv", layers[0], layers[1:])
+        misheard = to_float(parts.corpus.testing.waveforms[test.misheard[:MISHEARD_SHOWN]])
+        with torch.no_grad():
+            log_mel = parts.model.features(misheard.to(parts.device)).cpu()
+        self.tracker.log_evaluation(test, misheard, config.words, speech_commands.SAMPLE_RATE, log_mel, layers)
+        self.tracker.log_model(self.folder.path / "best.pt")
+        row = best_row(self.rows)
+        return {
+            "best/epoch": row["epoch"],
+            "best/val_accuracy": row["val/accuracy"],
+            "best/val_loss": row["val/loss"],
+            "test/accuracy": test.accuracy,
+            "test/loss": test.loss,
+            "test/errors": test.errors,
+            "time/epoch_s_median": median([row["time/epoch_s"] for row in self.rows[1:]] or [self.rows[0]["time/epoch_s"]]),
+        } | costs.summary()
+
+    def _save(self, name, content):
+        content |= {"model": self.parts.model.state_dict(), "config": self.config.as_dict()}
+        with write_atomically(self.folder.path / name) as temporary:
+            torch.save(content, temporary)
+
+    def _restore(self):
+        """Go on from last.pt where there is one: weights, optimiser, schedule and rows; epochs seed themselves."""
+        path = self.folder.path / "last.pt"
+        if not path.exists():
+            return
+        checkpoint = read_checkpoint(path, self.parts.device)
+        then = resolve((str(path), checkpoint["config"]))
+        changed = [
+            name
+            for name in self.config.as_dict()
+            if name not in (*CIRCUMSTANCES, "epochs") and getattr(then, name) != getattr(self.config, name)
+        ]
+        if changed:
+            raise KwsError(f"run {self.folder.run_id}: began with another {', '.join(changed)}; start a new run for that")
+        if checkpoint["fingerprint"] != self.parts.corpus.fingerprint:
+            raise KwsError(f"run {self.folder.run_id}: the data changed since it began; start a new run for them")
+        self.parts.model.load_state_dict(checkpoint["model"])
+        self.optimizer.load_state_dict(checkpoint["optimizer"])
+        self.scheduler.load_state_dict(checkpoint["scheduler"])
+        self.rows = checkpoint["rows"][: self.config.epochs]
+
+
+def read_checkpoint(path, device="cpu"):
+    """Return a checkpoint's dict. Raises KwsError where the file is not one of ours, whole and without code in it."""
+    try:
+        checkpoint = torch.load(path, weights_only=True, map_location=device)
+        if not {"model", "config"} <= set(checkpoint):
+            raise ValueError
+        return checkpoint
+    except Exception as error:  # a damaged, foreign or hostile file makes torch.load raise many kinds
+        raise KwsError(f"{path}: is not a whole checkpoint of kws ({type(error).__name__}); take another run") from error
+
+
+def best_row(rows):
+    """Return the row that is best on validation: accuracy first, then loss, then the earlier epoch."""
+    return max(rows, key=lambda row: (row["val/accuracy"], -row["val/loss"], -row["epoch"]))
+
+
+@contextmanager
+def _stop_on_signals():
+    """Collect SIGTERM and SIGINT in a list instead of dying, so that the epoch ends and its checkpoint is whole."""
+    stopped = []
+    before = {}
+    for number in (signal.SIGTERM, signal.SIGINT):
+        before[number] = signal.signal(number, lambda received, _: stopped.append(received))
+    try:
+        yield stopped
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+if __name__ == "__main__":  # what W&B's agents start; the command line parses and reports as for `kws train`
+    from kws.cli import main
+
+    sys.exit(main(["train", *sys.argv[1:]]))
