@@ -101,6 +101,11 @@ def setting_name(key, where):
     raise KwsError(f"{where}: no setting is called {one_line(key)!r}; {hint}")
 
 
+def checked(name, value, where):
+    """Return `value` as the setting's own type. Raises KwsError, naming `where`, if the setting does not take it."""
+    return _checked(SETTINGS[name], value, where)
+
+
 def parse_flags(arguments):
     """Return {key: text} from `--n_mels=40`, `--n-mels 40` and `--augment` (a boolean setting alone is true)."""
     values = {}
