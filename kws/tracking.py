@@ -10,7 +10,7 @@ import secrets
 import string
 import subprocess
 import sys
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
 
@@ -82,7 +82,9 @@ class Tracker:
         self._run = self._init(wandb, config, run_id, record, resume)
         self.offline = bool(self._run.offline)
         self.disabled = bool(self._run.disabled)
+        # Where the run is to be seen, or to be uploaded from.
         self.url = None if self.offline or self.disabled else self._run.url
+        self.sync_dir = str(self._run.sync_dir) if self.offline and not self.disabled else None
         self.logged = 0 if self.disabled else self._run.step  # rows that the W&B run holds already: one an epoch
         try:
             self.config = resolve(("run.config", dict(self._run.config)))
@@ -118,7 +120,7 @@ class Tracker:
         except wandb.errors.CommError as error:
             self._say(
                 f"W&B cannot be reached ({one_line(error, 200)}): the run goes on offline; "
-                "upload it later with: wandb sync --include-offline"
+                "upload it later with: wandb sync"
             )
             quiet["silent"] = True
             return wandb.init(mode="offline", settings=wandb.Settings(**quiet), **arguments)
@@ -214,7 +216,7 @@ def record(config, run_id, data_info, device_name, sweep_id=None):
         "git_commit": git_commit(),
         "host": platform.node(),
         "device_name": device_name,
-        "started": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+        "started": datetime.now(UTC).isoformat(timespec="seconds"),
     }
 
 

@@ -6,7 +6,6 @@ import sys
 import time
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from statistics import median
 
 import torch
@@ -133,7 +132,8 @@ class Run:
 
     def _end(self, state, summary):
         self.tracker.finish(state, summary)
-        self.folder.write_summary({"state": state} | summary)
+        places = {"wandb/url": self.tracker.url, "wandb/sync_dir": self.tracker.sync_dir}
+        self.folder.write_summary({"state": state} | summary | places)
 
     def _epoch(self, epoch):
         """Train one epoch, validate, keep checkpoint and row, and return the row."""

@@ -1,0 +1,137 @@
+"""The command line: parses, calls one function, prints."""
+
+import argparse
+import os
+import sys
+from dataclasses import MISSING
+
+from kws import __version__
+from kws.errors import KwsError
+
+EPILOG = "Every setting of a run is a flag of kws train, a key of its YAML file and a sweep parameter: kws train --help"
+
+
+def main(arguments=None):
+    """Run one command and return its exit status: 0, 1 (it failed), 2 (bad input), 128 + signal."""
+    try:
+        options, flags = _parser().parse_known_args(arguments)
+        if flags and options.command != "train":
+            raise KwsError(f"{flags[0]!r} is not an argument of kws {options.command}; see kws {options.command} --help")
+        status = options.run(options, flags) if options.command == "train" else options.run(options)
+        sys.stdout.flush()
+        return status or 0
+    except KwsError as error:
+        print(f"kws: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("kws: stopped", file=sys.stderr)
+        return 130
+    except BrokenPipeError:
+        # Whoever read our output has gone (kws … | head). Python must not flush into the pipe again at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 141
+
+
+class _Parser(argparse.ArgumentParser):
+    more_help = None  # makes the text that help ends with
+
+    def format_help(self):
+        return super().format_help() + (f"\n{self.more_help()}\n" if self.more_help else "")
+
+    def error(self, message):
+        raise KwsError(f"{message}; see {self.prog} --help")
+
+
+def _parser():
+    parser = _Parser(prog="kws", description=sys.modules["kws"].__doc__, epilog=EPILOG, allow_abbrev=False)
+    parser.add_argument("--version", action="version", version=f"kws {__version__}")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND", parser_class=_Parser)
+
+    def command(name, run, help, **options):
+        sub = commands.add_parser(name, help=help, description=help, allow_abbrev=False, **options)
+        sub.set_defaults(run=run)
+        return sub
+
+    data = command("data", _data, "fetch Speech Commands' chosen words, or speak the synthetic corpus, and verify")
+    data.add_argument("--root", metavar="DIR", help="the folder that holds SpeechCommands/ (default: $KWS_DATA or data)")
+    data.add_argument("--words", default="no,yes", help="the two words (default: no,yes)")
+    data.add_argument("--archive", metavar="FILE", help="take this speech_commands_v0.02.tar.gz instead of the network")
+    data.add_argument("--synthetic", action="store_true", help="speak a synthetic corpus with espeak-ng instead")
+    data.add_argument("--clips", type=int, default=4368, help="synthetic: how many clips (default: 4368)")
+    data.add_argument("--seed", type=int, default=0, help="synthetic: of the voices (default: 0)")
+
+    usage = "kws train [--config FILE.yaml] [--resume RUN_ID] [--KEY=VALUE ...]"
+    train = command("train", _train, "one tracked run", usage=usage)
+    train.more_help = _settings_help
+    train.add_argument("--config", metavar="FILE", help="settings from a YAML file; flags win over it")
+    train.add_argument("--resume", metavar="RUN_ID", help="go on with a run from its last checkpoint")
+    return parser
+
+
+def _settings_help():
+    from kws.config import SETTINGS
+
+    lines = ["settings (--n_mels=40, --n_mels 40 and --n-mels 40 mean the same):"]
+    for item in SETTINGS.values():
+        default = item.default if item.default is not MISSING else item.default_factory()
+        default = ",".join(default) if isinstance(default, tuple) else default
+        choices = f" ({', '.join(item.metadata['choices'])})" if item.metadata["choices"] else ""
+        lines.append(f"  --{item.name:<14} {item.metadata['help']}{choices} [{default}]")
+    return "\n".join(lines)
+
+
+def _data(options):
+    from kws import show
+    from kws.config import resolve
+
+    settings = {"words": options.words} | ({"data_dir": options.root} if options.root else {})
+    settings |= {"data": "synthetic"} if options.synthetic else {}
+    config = resolve(("kws data", settings))
+    if options.synthetic:
+        from kws.synthetic import speak
+
+        with show.progress("speaking", unit="clips") as progress:
+            speak(config.data_dir, config.words, options.clips, options.seed, progress=progress)
+    else:
+        from kws.fetch import fetch
+
+        with show.progress("fetching", unit="bytes") as progress:
+            fetch(config.data_dir, config.words, options.archive, progress=progress)
+    from kws.speech_commands import load
+
+    show.corpus(load(config.data_dir, config.data, config.words, show.notice), config)
+
+
+def _train(options, flags):
+    from kws import show
+    from kws.config import parse_flags, read_yaml, resolve
+
+    layers = [("flag", parse_flags(flags))]
+    if options.config:
+        layers.insert(0, (options.config, read_yaml(options.config)))
+    config = resolve(*layers)
+    if options.resume:
+        config = _resumed_config(config, options.resume, layers)
+    from kws.train import Diverged, train
+
+    try:
+        with show.epochs(config) as on_epoch:
+            folder = train(config, run_id=options.resume, resume=bool(options.resume), on_epoch=on_epoch, say=show.notice)
+    except Diverged as error:
+        print(f"kws: {error}", file=sys.stderr)
+        return 1
+    show.run(folder)
+
+
+def _resumed_config(config, run_id, layers):
+    """Return the recorded config of a run with the flags laid over it."""
+    from pathlib import Path
+
+    from kws.config import read_yaml, resolve
+    from kws.tracking import check_run_id
+
+    check_run_id(run_id)
+    path = Path(config.run_dir).expanduser() / run_id / "config.json"
+    if not path.is_file():
+        raise KwsError(f"run {run_id}: there is no {path} to go on from; name a run in --run_dir {config.run_dir}")
+    return resolve((str(path), read_yaml(path)), *layers)

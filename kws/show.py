@@ -1,0 +1,123 @@
+"""What a person sees in the terminal: progress while it lasts, tables at the end. Plain lines where stdout is none."""
+
+import json
+import sys
+from contextlib import contextmanager
+from pathlib import Path
+
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    DownloadColumn,
+    MofNCompleteColumn,
+    Progress,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+    TransferSpeedColumn,
+)
+from rich.table import Table
+
+console = Console(highlight=False)
+
+
+def notice(line):
+    """Say one line on stderr, above a progress bar if there is one."""
+    if console.is_terminal:
+        console.print(f"kws: {line}", markup=False)
+    else:
+        print(f"kws: {line}", file=sys.stderr, flush=True)
+
+
+@contextmanager
+def progress(what, unit):
+    """Yield a callback(done, total or None) that draws a bar with rate and time left, or a line each quarter."""
+    if not console.is_terminal:
+        quarters = set()
+
+        def report(done, total):
+            quarter = int(4 * done / total) if total else None
+            if quarter not in quarters:
+                quarters.add(quarter)
+                print(f"{what}: {done:,} of {total:,} {unit}" if total else f"{what} …", flush=True)
+
+        yield report
+        return
+    counts = [DownloadColumn(), TransferSpeedColumn()] if unit == "bytes" else [MofNCompleteColumn()]
+    columns = [TextColumn("{task.description}"), BarColumn(), *counts, TimeElapsedColumn(), TimeRemainingColumn()]
+    with Progress(*columns, console=console, transient=True) as bar:
+        task = bar.add_task(what, total=None)
+        yield lambda done, total: bar.update(task, completed=done, total=total)
+
+
+@contextmanager
+def epochs(config):
+    """Yield a callback(row) that shows a run's epochs: loss, accuracy and time left."""
+    if not console.is_terminal:
+
+        def line(row):
+            print(
+                f"{config.run_name}  epoch {row['epoch']}/{config.epochs}  train loss {row['train/loss']:.4f}  "
+                f"val loss {row['val/loss']:.4f}  val accuracy {row['val/accuracy']:.2%}  {row['time/epoch_s']:.2f} s",
+                flush=True,
+            )
+
+        yield line
+        return
+    columns = [
+        TextColumn("{task.description}"),
+        BarColumn(),
+        TextColumn("epoch {task.completed:.0f}/{task.total:.0f}"),
+        TextColumn("{task.fields[figures]}"),
+        TimeRemainingColumn(),
+    ]
+    with Progress(*columns, console=console) as bar:
+        task = bar.add_task(config.run_name, total=config.epochs, figures="")
+
+        def update(row):
+            figures = f"loss {row['train/loss']:.4f}  val accuracy {row['val/accuracy']:.2%}"
+            bar.update(task, completed=row["epoch"], figures=figures)
+
+        yield update
+
+
+def corpus(corpus, config):
+    """Print splits, clips, speakers and the fingerprint of a loaded Corpus."""
+    title = "synthetic corpus (espeak-ng, no real speech)" if config.data == "synthetic" else "Speech Commands v0.02"
+    table = Table(title=title, title_justify="left")
+    for name in ("split", *config.words, "speakers"):
+        table.add_column(name, justify="left" if name == "split" else "right")
+    for name in ("training", "validation", "testing"):
+        split = getattr(corpus, name)
+        counts = [f"{int((split.labels == label).sum()):,}" for label in range(len(config.words))]
+        table.add_row(name, *counts, f"{len(split.speakers):,}")
+    console.print(table)
+    console.print(f"folder       {corpus.folder}", soft_wrap=True, markup=False)
+    console.print(f"fingerprint  {corpus.fingerprint}")
+
+
+def run(folder):
+    """Print a finished run's result and where to look next."""
+    config, summary = (json.loads((Path(folder) / name).read_text()) for name in ("config.json", "summary.json"))
+    table = Table(title=f"{config['run_name']} ({config['run_id']})", title_justify="left", show_header=False)
+    table.add_column()
+    table.add_column(justify="right")
+    clips = config["data_info"]["test"]
+    for name, value in (
+        ("data", "synthetic" if config["data_info"]["synthetic"] else config["data"]),
+        ("best epoch on validation", f"{summary['best/epoch']}"),
+        ("validation accuracy", f"{summary['best/val_accuracy']:.2%}"),
+        ("test accuracy", f"{summary['test/accuracy']:.2%} ({summary['test/errors']} of {clips} misheard)"),
+        ("parameters", f"{summary['model/params']:,}"),
+        ("FLOPs a clip (network)", f"{summary['model/flops'] / 1e6:.2f} M"),
+        ("epoch time (median)", f"{summary['time/epoch_s_median']:.2f} s"),
+        ("run time", f"{summary['time/run_s']:.1f} s"),
+    ):
+        table.add_row(name, value)
+    console.print(table)
+    console.print(f"run folder   {folder}", soft_wrap=True, markup=False)
+    if summary["wandb/url"]:
+        console.print(f"on W&B       {summary['wandb/url']}", soft_wrap=True, markup=False)
+    if summary["wandb/sync_dir"]:
+        console.print("look at it   wandb leet", soft_wrap=True, markup=False)
+        console.print(f"upload it    wandb sync {summary['wandb/sync_dir']}", soft_wrap=True, markup=False)
