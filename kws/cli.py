@@ -65,6 +65,12 @@ def _parser():
     train.more_help = _settings_help
     train.add_argument("--config", metavar="FILE", help="settings from a YAML file; flags win over it")
     train.add_argument("--resume", metavar="RUN_ID", help="go on with a run from its last checkpoint")
+
+    predict = command("predict", _predict, "what a trained run hears in WAV files")
+    predict.add_argument("files", nargs="+", metavar="FILE.wav")
+    predict.add_argument("--model", required=True, metavar="RUN", help="a run id, a run folder or a best.pt")
+    predict.add_argument("--run_dir", default="runs", metavar="DIR", help="where run ids are looked up (default: runs)")
+    predict.add_argument("--json", action="store_true", help="print JSON")
     return parser
 
 
@@ -135,3 +141,11 @@ def _resumed_config(config, run_id, layers):
     if not path.is_file():
         raise KwsError(f"run {run_id}: there is no {path} to go on from; name a run in --run_dir {config.run_dir}")
     return resolve((str(path), read_yaml(path)), *layers)
+
+
+def _predict(options):
+    from kws import show
+    from kws.predict import Listener
+
+    listener = Listener(options.model, options.run_dir)
+    show.predictions([listener.listen(file) for file in options.files], options.json)

@@ -17,6 +17,7 @@ from rich.progress import (
     TransferSpeedColumn,
 )
 from rich.table import Table
+from rich.text import Text
 
 console = Console(highlight=False)
 
@@ -121,3 +122,19 @@ def run(folder):
     if summary["wandb/sync_dir"]:
         console.print("look at it   wandb leet", soft_wrap=True, markup=False)
         console.print(f"upload it    wandb sync {summary['wandb/sync_dir']}", soft_wrap=True, markup=False)
+
+
+def predictions(heard, as_json):
+    """Print Predictions: a row a file, or JSON with every window."""
+    if as_json:
+        print(json.dumps([vars(prediction) for prediction in heard], indent=2))
+        return
+    table = Table()
+    for name in ("file", "word", "probability", "at", "ms a clip"):
+        table.add_column(name, justify="left" if name in ("file", "word") else "right", overflow="fold")
+    for prediction in heard:
+        table.add_row(
+            Text(prediction.file), prediction.word, f"{prediction.probability:.4f}", f"{prediction.start_s:.1f} s",
+            f"{prediction.milliseconds:.2f}",
+        )  # fmt: skip
+    console.print(table)
