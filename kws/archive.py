@@ -37,9 +37,7 @@ class Hashed(io.RawIOBase):
         self.hash.update(memoryview(buffer)[:count])
         self.count += count
         if self.count > LARGEST_ARCHIVE:
-            raise KwsError(
-                f"{self._name}: has more than {LARGEST_ARCHIVE:,} bytes; it is not Speech Commands v0.02"
-            )
+            raise KwsError(f"{self._name}: has more than {LARGEST_ARCHIVE:,} bytes; it is not Speech Commands v0.02")
         return count
 
 
@@ -66,9 +64,7 @@ def members(stream, name, is_chosen):
         while compressed.read(1 << 16):
             pass
     except (OSError, EOFError, zlib.error, tarfile.TarError, ValueError, RecursionError) as error:
-        raise KwsError(
-            f"{name}: is a damaged archive ({one_line(error)}); nothing was kept, fetch it again"
-        ) from error
+        raise KwsError(f"{name}: is a damaged archive ({one_line(error)}); nothing was kept, fetch it again") from error
 
 
 class _Unpacked(gzip.GzipFile):
@@ -90,7 +86,5 @@ def _checked_path(member, count, name):
     if not 0 <= member.size <= LARGEST_MEMBER:
         raise KwsError(f"{name}: holds {shown!r} of {member.size:,} bytes; do not trust this archive")
     if count > MOST_MEMBERS or member.offset_data + member.size > LARGEST_UNPACKED:
-        raise KwsError(
-            f"{name}: holds more files or bytes than Speech Commands does; do not trust this archive"
-        )
+        raise KwsError(f"{name}: holds more files or bytes than Speech Commands does; do not trust this archive")
     return path

@@ -30,9 +30,7 @@ class Download(io.RawIOBase):
     def __init__(self, url, pauses=PAUSES_S):
         parts = urllib.parse.urlsplit(url)
         if parts.scheme not in ("http", "https") or not parts.hostname:
-            raise KwsError(
-                f"{one_line(url)}: is not an http or https address; for a local file use --archive FILE"
-            )
+            raise KwsError(f"{one_line(url)}: is not an http or https address; for a local file use --archive FILE")
         self.url, self.host, self.pauses = url, parts.hostname, pauses
         self.position, self.total = 0, None
         self._version = None  # ETag or Last-Modified of the first answer
@@ -54,9 +52,7 @@ class Download(io.RawIOBase):
                 error.close()
                 if error.code not in TRY_AGAIN:
                     raise self._refusal(error.code) from error
-                reason = (
-                    f"the server answers {error.code} {http.client.responses.get(error.code, '')}".strip()
-                )
+                reason = f"the server answers {error.code} {http.client.responses.get(error.code, '')}".strip()
             except ValueError as error:  # malformed chunks, an address that cannot be encoded
                 raise KwsError(f"{self.url}: cannot be read ({one_line(error)}); {OTHERWISE}") from error
             except (OSError, http.client.HTTPException) as error:
@@ -80,9 +76,7 @@ class Download(io.RawIOBase):
             headers["Range"] = f"bytes={self.position}-"
             if self._version:
                 headers["If-Range"] = self._version
-        response = urllib.request.urlopen(
-            urllib.request.Request(self.url, headers=headers), timeout=TIMEOUT_S
-        )
+        response = urllib.request.urlopen(urllib.request.Request(self.url, headers=headers), timeout=TIMEOUT_S)
         version, start, total = _describe(response)
         if self.position == 0:
             self._version, self.total = version, total
@@ -113,22 +107,14 @@ class Download(io.RawIOBase):
         """Return why the connection broke, in words. Raises KwsError where another attempt cannot help."""
         cause = getattr(error, "reason", error)  # urllib wraps what happens while it connects
         words = one_line(getattr(cause, "strerror", None) or cause or type(cause).__name__)
-        if isinstance(cause, ssl.SSLError) and (
-            self.position == 0 or isinstance(cause, ssl.SSLCertVerificationError)
-        ):
+        if isinstance(cause, ssl.SSLError) and (self.position == 0 or isinstance(cause, ssl.SSLCertVerificationError)):
             raise KwsError(
                 f"{self.host}: no secure connection ({words}); set SSL_CERT_FILE to your network's certificates, "
                 f"or {OTHERWISE}"
             ) from error
         # Raised while connecting, before any byte: a name or a host that is not there, a closed network.
-        if (
-            isinstance(error, urllib.error.URLError)
-            and self.position == 0
-            and not isinstance(cause, TimeoutError)
-        ):
-            raise KwsError(
-                f"{self.host}: cannot be reached ({words}); check the network, {OTHERWISE}"
-            ) from error
+        if isinstance(error, urllib.error.URLError) and self.position == 0 and not isinstance(cause, TimeoutError):
+            raise KwsError(f"{self.host}: cannot be reached ({words}); check the network, {OTHERWISE}") from error
         return words
 
     def _pause(self, reason):
@@ -151,9 +137,7 @@ def _describe(response):
     if version is None or version.startswith("W/"):  # a weak tag does not promise the same bytes
         version = headers.get("Last-Modified")
     if response.status == 206:
-        span = re.fullmatch(
-            r"bytes (\d{1,18})-\d{1,18}/(\d{1,18}|\*)", headers.get("Content-Range", "").strip()
-        )
+        span = re.fullmatch(r"bytes (\d{1,18})-\d{1,18}/(\d{1,18}|\*)", headers.get("Content-Range", "").strip())
         if span is None:
             raise http.client.HTTPException("a part came without its place in the file")
         return version, int(span[1]), None if span[2] == "*" else int(span[2])

@@ -51,8 +51,9 @@ def fetch(data_dir, words, archive=None, url=URL, sha256=SHA256, progress=None, 
     """
     folder = Path(os.path.expanduser(data_dir)) / FOLDER
     try:
-        if folder.exists() and (_is_whole(folder, words) or read_marker(folder) is None):
+        if folder.exists() and read_marker(folder) is None:
             check_whole(folder, words)
+        if diagnose(folder, words) == (None, None):
             return folder
         _check_words(words)
         place = folder.resolve()
@@ -61,7 +62,7 @@ def fetch(data_dir, words, archive=None, url=URL, sha256=SHA256, progress=None, 
             part, old = (place.with_name(f".{place.name}.{end}") for end in ("part", "old"))
             if read_marker(part) and not place.exists():  # complete, but killed before the last rename
                 os.rename(part, place)
-            if not _is_whole(place, words):
+            if diagnose(place, words) != (None, None):
                 kept = (read_marker(place) or {}).get("words", ())
                 _remove(part)
                 _remove(old)
@@ -87,21 +88,28 @@ def check_whole(folder, words):
     word has as many clips as the marker says, or as the full set has where the lists are the full set's. It reads
     the lists and the folders' entries, no clip.
     """
+    fault, command = diagnose(folder, words)
+    if fault:
+        raise KwsError(f"data: {folder} {fault}; run: {command}")
+
+
+def diagnose(folder, words):
+    """Return (what is wrong with the data in `folder`, the command that mends it), (None, None) if they are whole."""
     folder = Path(folder)
+    command = _command(folder, words)
     if not folder.is_dir():
         left = folder.with_name(f".{folder.name}.part").exists()
-        state = "was not fetched to its end" if left else "is not there"
-        raise KwsError(f"data: {folder} {state}; run: {_command(folder, words)}")
+        return "was not fetched to its end" if left else "is not there", command
     marker = read_marker(folder)
     try:
         fault = _fault(folder, words, marker)
     except OSError as error:
         fault = f"cannot be read ({error.strerror})"
-    if fault and marker is None:
-        away = f"mv {_quote(folder)} {_quote(f'{folder}.half')}"
-        raise KwsError(f"data: {folder} is not whole: {fault}; mend it: {away} && {_command(folder, words)}")
-    if fault:
-        raise KwsError(f"data: {folder} is not whole: {fault}; run: {_command(folder, words)}")
+    if fault is None:
+        return None, None
+    if marker is None:  # not ours to replace
+        command = f"mv {_quote(folder)} {_quote(f'{folder}.half')} && {command}"
+    return f"is not whole: {fault}", command
 
 
 def read_marker(folder):
@@ -116,14 +124,6 @@ def read_marker(folder):
         return None
     except (OSError, ValueError, KeyError, TypeError, RecursionError):
         return {}
-
-
-def _is_whole(folder, words):
-    try:
-        check_whole(folder, words)
-    except KwsError:
-        return False
-    return True
 
 
 def _fault(folder, words, marker):
@@ -141,9 +141,7 @@ def _fault(folder, words, marker):
             return f"it holds {', '.join(marker['words'])}, not {word}"
         sizes = _sizes(folder / word)
         empty = [name for name, size in sizes.items() if size < SMALLEST_WAV]
-        missing = [
-            name for name in listed if name.startswith(f"{word}/") and name[len(word) + 1 :] not in sizes
-        ]
+        missing = [name for name in listed if name.startswith(f"{word}/") and name[len(word) + 1 :] not in sizes]
         expected = marker["clips"][word] if marker else CLIPS.get(word) if full else None
         if not sizes:
             return f"there is no clip of {word!r}"
@@ -192,9 +190,7 @@ def _put_in_place(part, place, old):
     if place.exists():
         if read_marker(place) is None:
             _remove(part)
-            raise KwsError(
-                f"{place}: appeared during the fetch and is not ours; remove it and run kws data again"
-            )
+            raise KwsError(f"{place}: appeared during the fetch and is not ours; remove it and run kws data again")
         os.rename(place, old)
     os.rename(part, place)
 

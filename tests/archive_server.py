@@ -74,9 +74,7 @@ class ArchiveServer(ThreadingHTTPServer):
 
     daemon_threads = True
 
-    def __init__(
-        self, body, breaks=(), statuses=(), etags=('"1"',), ranges=True, announced=None, delay_s=0, stalls=0
-    ):
+    def __init__(self, body, breaks=(), statuses=(), etags=('"1"',), ranges=True, announced=None, delay_s=0, stalls=0):
         super().__init__(("127.0.0.1", 0), _Handler)
         self.body, self.ranges, self.announced, self.delay_s, self.stalls = (
             body,

@@ -5,6 +5,7 @@ import os
 import random
 import shutil
 import signal
+import ssl
 import subprocess
 import sys
 import tarfile
@@ -83,9 +84,7 @@ def test_words_added_later_join_the_old_ones(tmp_path):
     with ArchiveServer(BODY) as server:
         folder = get(tmp_path, server)
         line = line_of(check_whole, folder, ("right", "yes"))
-        assert line.endswith(
-            f"it holds no, yes, not right; run: kws data --root {tmp_path} --words=right,yes"
-        )
+        assert line.endswith(f"it holds no, yes, not right; run: kws data --root {tmp_path} --words=right,yes")
         assert_whole(get(tmp_path, server, words=("right", "yes")), words=("no", "right", "yes"))
         assert len(server.requests) == 2
 
@@ -278,6 +277,32 @@ def test_a_server_without_tls(tmp_path):
         assert_nothing(tmp_path)
 
 
+def test_a_certificate_that_nobody_vouches_for(tmp_path):
+    if not shutil.which("openssl"):
+        pytest.skip("openssl makes the certificate")
+    key, certificate = tmp_path / "key.pem", tmp_path / "certificate.pem"
+    make = [
+        "openssl",
+        "req",
+        "-x509",
+        "-newkey",
+        "rsa:2048",
+        "-nodes",
+        "-days",
+        "2",
+        "-subj",
+        "/CN=127.0.0.1",
+    ]
+    subprocess.run([*make, "-keyout", key, "-out", certificate], check=True, capture_output=True)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(certificate, key)
+    with ArchiveServer(BODY) as server:
+        server.socket = context.wrap_socket(server.socket, server_side=True)
+        line = line_of(fetch, tmp_path / "data", ("no", "yes"), url=server.url.replace("http:", "https:"))
+    assert line.startswith("127.0.0.1: no secure connection (") and "certificate" in line
+    assert_nothing(tmp_path / "data")
+
+
 # Hostile archives
 
 
@@ -357,9 +382,7 @@ def test_hostile_members_are_refused_even_with_the_right_hash(tmp_path, kind):
     line = line_of(fetch, root, ("no", "yes"), archive=archive, sha256=sha256(body))
     assert line.startswith(f"{archive}: ") and said in line and line.isprintable()
     assert_nothing(root)
-    assert {path.name for path in tmp_path.iterdir()} == {"a.tar.gz", "deep"} and not Path(
-        "/tmp/kws-evil.wav"
-    ).exists()
+    assert {path.name for path in tmp_path.iterdir()} == {"a.tar.gz", "deep"} and not Path("/tmp/kws-evil.wav").exists()
 
 
 def test_more_bytes_than_the_words_have(tmp_path):
@@ -370,9 +393,7 @@ def test_more_bytes_than_the_words_have(tmp_path):
     archive = tmp_path / "a.tar.gz"
     archive.write_bytes(pack({}, extra))
     line = line_of(fetch, tmp_path, ("follow", "forward"), archive=archive)
-    assert line == (
-        f"{archive}: holds more of follow, forward than Speech Commands does; do not trust this archive"
-    )
+    assert line == (f"{archive}: holds more of follow, forward than Speech Commands does; do not trust this archive")
     assert_nothing(tmp_path)
 
 
@@ -413,9 +434,7 @@ def test_a_half_folder_is_named_and_left_alone(placed, said):
     left = found(placed)
     line = line_of(fetch, placed.parents[1], ("no", "yes"), url="http://127.0.0.1:9/")
     root = placed.parents[1]
-    assert line == (
-        f"data: {placed} is not whole: {said}; mend it: mv {placed} {placed}.half && kws data --root {root}"
-    )
+    assert line == (f"data: {placed} is not whole: {said}; run: mv {placed} {placed}.half && kws data --root {root}")
     assert found(placed) == left
     # The command that the line names mends it.
     subprocess.run(["mv", placed, f"{placed}.half"], check=True)
@@ -448,15 +467,11 @@ def test_torchaudios_archive_is_named_in_the_mending_command(placed):
 def test_the_full_sets_lists_ask_for_the_full_sets_clips(tmp_path):
     """An extraction that broke off after the listed clips: only the known number of clips can tell."""
     folder = tmp_path / FOLDER
-    names = {
-        word: [f"{word}/{n:08x}_nohash_0.wav" for n in range(CLIPS[word])] for word in ("no", "yes", "up")
-    }
+    names = {word: [f"{word}/{n:08x}_nohash_0.wav" for n in range(CLIPS[word])] for word in ("no", "yes", "up")}
     for name in names["no"] + names["yes"] + ["_background_noise_/white_noise.wav"]:
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         (folder / name).write_bytes(bytes(46))
-    for name, lines, part in zip(
-        ("validation_list.txt", "testing_list.txt"), LIST_LINES, (0, 1), strict=True
-    ):
+    for name, lines, part in zip(("validation_list.txt", "testing_list.txt"), LIST_LINES, (0, 1), strict=True):
         listed = [line for word in ("no", "yes") for line in names[word][part::8]]
         filler = [f"zero/{n:08x}_nohash_0.wav" for n in range(lines - len(listed))]
         (folder / name).write_text("\n".join(listed + filler) + "\n")
@@ -472,8 +487,7 @@ def test_the_full_sets_lists_ask_for_the_full_sets_clips(tmp_path):
 def test_a_missing_folder_and_a_broken_fetch_are_told_apart(tmp_path):
     folder = tmp_path / FOLDER
     assert (
-        line_of(check_whole, folder, ("no", "yes"))
-        == f"data: {folder} is not there; run: kws data --root {tmp_path}"
+        line_of(check_whole, folder, ("no", "yes")) == f"data: {folder} is not there; run: kws data --root {tmp_path}"
     )
     (folder.parent / ".speech_commands_v0.02.part").mkdir(parents=True)
     assert f"data: {folder} was not fetched to its end; run: " in line_of(check_whole, folder, ("no", "yes"))
@@ -576,9 +590,7 @@ def test_sigkill_in_mid_fetch_leaves_nothing_in_place(tmp_path, clips):
 def test_a_complete_fetch_that_was_killed_before_its_last_rename_is_taken(tmp_path):
     with ArchiveServer(BODY) as server:
         folder = get(tmp_path, server)
-        os.rename(
-            folder, folder.with_name(".speech_commands_v0.02.part")
-        )  # as a kill at that moment leaves it
+        os.rename(folder, folder.with_name(".speech_commands_v0.02.part"))  # as a kill at that moment leaves it
         assert_whole(get(tmp_path, server))
         assert len(server.requests) == 1
 
