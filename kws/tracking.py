@@ -142,7 +142,7 @@ class Tracker:
             return
         roc, precision_recall = evaluation.roc(), evaluation.precision_recall()
         misheard = wandb.Table(columns=["clip", "word", "heard", "probability", "audio", "log_mel"])
-        for row, waveform, picture in zip(evaluation.misheard, waveforms, log_mel, strict=True):
+        for row, waveform, picture in zip(evaluation.misheard, waveforms, log_mel, strict=False):  # the first few
             word = int(evaluation.labels[row])
             misheard.add_data(
                 evaluation.clips[row], words[word], words[1 - word], round(float(evaluation.probabilities[row]), 4),

@@ -206,7 +206,8 @@ class Run:
         self.folder.write_table("layers.csv", layers[0], layers[1:])
         misheard = to_float(parts.corpus.testing.waveforms[test.misheard[:MISHEARD_SHOWN]])
         with torch.no_grad():
-            log_mel = parts.model.features(misheard.to(parts.device)).cpu()
+            # torch.stft refuses a batch of none, which is what a network without a mistake leaves.
+            log_mel = parts.model.features(misheard.to(parts.device)).cpu() if len(misheard) else misheard
         self.tracker.log_evaluation(test, misheard, config.words, speech_commands.SAMPLE_RATE, log_mel, layers)
         self.tracker.log_model(self.folder.path / "best.pt")
         row = best_row(self.rows)
