@@ -1,23 +1,26 @@
 """A stand-in for the W&B server on loopback, for tests with the real W&B client and command line.
 
     with WandbServer() as server:
-        subprocess.run([...], env={**os.environ, **server.environment()})
+        subprocess.run([...], env=server.environment(tmp_path))
         server.runs["abc"].rows
 
-It is a reading of the client (wandb 0.31.0), not of the server. What arrives is in `runs`, `sweeps`, `artifacts`,
-`views`; `unknown` names what it had no answer for. Faults on demand: `fail`, `stop` and `start`, `delay`,
-`reject_key`.
+It is a reading of the client (wandb 0.31.0), not of the server. What arrives is in `runs`, `sweeps`,
+`artifacts`, `views`; `unknown` names what it had no answer for. Faults on demand: `fail`, `stop` and `start`,
+`down`, `delay`, `reject_key`.
 """
 
 import gzip
 import json
+import os
 import random
 import socket
+import sys
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from urllib.parse import unquote, urlsplit
 
-from wandb_graphql import Refused, State
+from wandb_graphql import State
+from wandb_records import Refused
 
 API_KEY = "0123456789abcdef" * 2 + "01234567"
 
@@ -43,10 +46,9 @@ class _Listener(ThreadingHTTPServer):
 
     def handle_error(self, request, address):
         """A client that went away is no news; anything else is the test's business."""
-        import sys
-
-        if not isinstance(sys.exception(), OSError):
-            self.owner.crashes.append(repr(sys.exception()))
+        error = sys.exc_info()[1]
+        if not isinstance(error, OSError):
+            self.owner.crashes.append(repr(error))
 
 
 class WandbServer:
@@ -57,6 +59,9 @@ class WandbServer:
         self.port = self._listener.server_address[1]
         self.url = f"http://127.0.0.1:{self.port}"
         self.state = State(self.url, seed)
+        self.runs, self.sweeps, self.artifacts = self.state.runs, self.state.sweeps, self.state.artifacts
+        self.views, self.unknown = self.state.views, self.state.unknown
+        self.operations = self.state.operations
         self.lock = threading.RLock()
         self.crashes: list[str] = []
         self.requests = 0
@@ -68,11 +73,6 @@ class WandbServer:
         self._thread: threading.Thread | None = None
         self._timer: threading.Timer | None = None
 
-    def __getattr__(self, name: str):
-        if name in ("runs", "sweeps", "agents", "artifacts", "views", "projects", "unknown", "operations"):
-            return getattr(self.state, name)
-        raise AttributeError(name)
-
     def __enter__(self) -> "WandbServer":
         self._serve()
         return self
@@ -82,18 +82,28 @@ class WandbServer:
             self._timer.cancel()
         self.stop()
 
-    def environment(self, **more: str) -> dict[str, str]:
-        """Variables under which a W&B client talks to this server, and retries soon after a failure."""
+    def artifact(self, name: str):
+        """The newest version of an artifact that was committed."""
+        return [one for one in self.artifacts.values() if one.name == name and one.state == "COMMITTED"][-1]
+
+    def environment(self, folder, **more: str) -> dict[str, str]:
+        """The whole environment of a process whose W&B client talks to this server and writes under `folder`.
+
+        `python` and `wandb` are those of this interpreter; the client retries soon after a failure.
+        """
+        inherited = {key: value for key, value in os.environ.items() if not key.startswith("WANDB_")}
+        waits = {f"WANDB_X_{part}_RETRY_WAIT_{bound}_SECONDS": seconds
+                 for part in ("GRAPHQL", "FILE_STREAM", "FILE_TRANSFER")
+                 for bound, seconds in (("MIN", "0.2"), ("MAX", "2"))}
         return {
-            "WANDB_BASE_URL": self.url, "WANDB_API_KEY": API_KEY, "WANDB_ERROR_REPORTING": "false",
-            "WANDB_X_FILE_STREAM_RETRY_WAIT_MIN_SECONDS": "0.2", "WANDB_X_FILE_STREAM_RETRY_WAIT_MAX_SECONDS": "2",
-            "WANDB_X_FILE_TRANSFER_RETRY_WAIT_MIN_SECONDS": "0.2", "WANDB_X_FILE_TRANSFER_RETRY_WAIT_MAX_SECONDS": "2",
-            "WANDB_X_GRAPHQL_RETRY_WAIT_MIN_SECONDS": "0.2", "WANDB_X_GRAPHQL_RETRY_WAIT_MAX_SECONDS": "2",
-            "WANDB_SILENT": "false", **more,
+            **inherited, **waits, "WANDB_BASE_URL": self.url, "WANDB_API_KEY": API_KEY,
+            "WANDB_ERROR_REPORTING": "false", "WANDB_CONFIG_DIR": f"{folder}/wandb-config",
+            "WANDB_CACHE_DIR": f"{folder}/wandb-cache", "WANDB_DATA_DIR": f"{folder}/wandb-data",
+            "PATH": os.pathsep.join([os.path.dirname(sys.executable), inherited["PATH"]]), **more,
         }
 
     def fail(self, share: float, status: int = 503):
-        """From now on this share of the requests is answered with `status`, half of them after taking effect."""
+        """From now on this share of the requests gets `status`, half of them after taking effect."""
         self._share, self._status = share, status
 
     def reject_key(self, rejected: bool = True):
@@ -146,7 +156,7 @@ class _Handler(BaseHTTPRequestHandler):
     def log_message(self, *words):
         pass
 
-    def do_POST(self):  # noqa: N802
+    def do_POST(self):
         self._respond()
 
     do_GET = do_PUT = do_POST
@@ -181,7 +191,8 @@ class _Handler(BaseHTTPRequestHandler):
         if path == "/graphql":
             sent = json.loads(body)
             try:
-                return 200, json.dumps({"data": state.answer(sent["query"], sent.get("variables") or {})}).encode()
+                data = state.answer(sent["query"], sent.get("variables") or {})
+                return 200, json.dumps({"data": data}).encode()
             except Refused as refused:
                 return 400, json.dumps({"errors": [{"message": str(refused)}], "data": None}).encode()
         if path.startswith("/files/") and path.endswith("/file_stream"):
