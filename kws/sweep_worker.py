@@ -1,0 +1,58 @@
+"""One cell of a sweep, in a process of its own: forked from a server that has imported everything already."""
+
+import fcntl
+import multiprocessing
+import os
+import signal
+import sys
+import threading
+import traceback
+
+from kws.errors import KwsError
+
+# What the fork server imports once, so that a cell's process does not: torch, torchaudio and wandb with it.
+PRELOAD = ("kws.sweep_worker", "kws.train", "wandb")
+FAILED = 1  # exit status; a preempted cell exits with 128 + signal, as kws train does
+
+
+def run_cell(connection, log_path, directory, config, run_id, sweep_id):
+    """Train `config` as run `run_id`, going on from its last checkpoint if it has one.
+
+    Sends ("epoch", row) through `connection` after each epoch, and ("failed", reason) before it exits non-zero for
+    a reason of its own. Output goes to `log_path`.
+    """
+    os.setsid()  # Ctrl-C in the terminal is for the sweep, which then tells its cells
+    os.chdir(directory)
+    os.environ.setdefault("WANDB_MODE", "offline")
+    lock = _write_to(log_path)
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX)  # an earlier process of this cell, told to die, may still be at it
+        from kws.train import train
+
+        train(config, run_id, resume=True, sweep_id=sweep_id, on_epoch=lambda row: connection.send(("epoch", row)))
+    except KwsError as error:
+        _fail(connection, str(error))
+    except Exception as error:
+        traceback.print_exc()
+        _fail(connection, f"{type(error).__name__}: {error}".splitlines()[0])
+
+
+def _fail(connection, reason):
+    print(f"kws: {reason}", file=sys.stderr, flush=True)
+    connection.send(("failed", reason))
+    sys.exit(FAILED)
+
+
+def _write_to(log_path):
+    """Send stdout and stderr to the end of `log_path`; return a second handle, which no child process inherits."""
+    with open(log_path, "ab") as log:
+        for stream in (sys.stdout, sys.stderr):
+            stream.flush()
+            os.dup2(log.fileno(), stream.fileno())
+    return open(log_path, "ab")
+
+
+def _end_with_parent():
+    multiprocessing.parent_process().join()
+    os.kill(os.getpid(), signal.SIGKILL)
