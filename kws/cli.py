@@ -16,7 +16,8 @@ def main(arguments=None):
     try:
         options, flags = _parser().parse_known_args(arguments)
         if flags and options.command != "train":
-            raise KwsError(f"{flags[0]!r} is not an argument of kws {options.command}; see kws {options.command} --help")
+            command = f"kws {options.command}"
+            raise KwsError(f"{flags[0]!r} is not an argument of {command}; see {command} --help")
         status = options.run(options, flags) if options.command == "train" else options.run(options)
         sys.stdout.flush()
         return status or 0
@@ -53,7 +54,7 @@ def _parser():
         return sub
 
     data = command("data", _data, "fetch Speech Commands' chosen words, or speak the synthetic corpus, and verify")
-    data.add_argument("--root", metavar="DIR", help="the folder that holds SpeechCommands/ (default: $KWS_DATA or data)")
+    data.add_argument("--root", metavar="DIR", help="the folder of SpeechCommands/ (default: $KWS_DATA or data)")
     data.add_argument("--words", default="no,yes", help="the two words (default: no,yes)")
     data.add_argument("--archive", metavar="FILE", help="take this speech_commands_v0.02.tar.gz instead of the network")
     data.add_argument("--synthetic", action="store_true", help="speak a synthetic corpus with espeak-ng instead")
@@ -122,7 +123,7 @@ def _train(options, flags):
 
     try:
         with show.epochs(config) as on_epoch:
-            folder = train(config, run_id=options.resume, resume=bool(options.resume), on_epoch=on_epoch, say=show.notice)
+            folder = train(config, options.resume, bool(options.resume), on_epoch=on_epoch, say=show.notice)
     except Diverged as error:
         print(f"kws: {error}", file=sys.stderr)
         return 1

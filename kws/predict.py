@@ -20,7 +20,7 @@ WINDOW_HOP = N_SAMPLES // 2
 
 @dataclass(frozen=True)
 class Prediction:
-    """What was heard in one file: in its loudest second, and in every window of a second (start_s, word, probability)."""
+    """What was heard in a file's loudest second; `windows` has (start_s, word, probability) of every second."""
 
     file: str
     word: str
@@ -44,7 +44,8 @@ class Listener:
         except RuntimeError as error:
             raise KwsError(f"{path}: its weights do not fit its own config; take another run") from error
         self.model.eval()
-        self._probabilities(torch.zeros(1, N_SAMPLES))  # the first call sets torch up: it would be charged to the first file
+        # The first call sets torch up; without this one that time would be charged to the first file.
+        self._probabilities(torch.zeros(1, N_SAMPLES))
 
     @torch.no_grad()
     def _probabilities(self, waveforms):

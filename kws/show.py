@@ -129,6 +129,10 @@ def predictions(heard, as_json):
     if as_json:
         print(json.dumps([vars(prediction) for prediction in heard], indent=2))
         return
+    if not console.is_terminal:  # lines that other programs can cut apart
+        for prediction in heard:
+            print(f"{prediction.file}\t{prediction.word}\t{prediction.probability:.4f}\t{prediction.milliseconds:.2f} ms")
+        return
     table = Table()
     for name in ("file", "word", "probability", "at", "ms a clip"):
         table.add_column(name, justify="left" if name in ("file", "word") else "right", overflow="fold")
