@@ -1,0 +1,41 @@
+"""Numbers as text: one spelling for the terminal, the page, report.md and W&B."""
+
+import math
+
+
+def value_text(value):
+    """Return a setting's value as short text."""
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
+
+
+def percent(fraction, digits=2):
+    return "n/a" if math.isnan(fraction) else f"{100 * fraction:.{digits}f} %"
+
+
+def points(fraction, digits=2):
+    """Return a difference of two accuracies in percentage points."""
+    return "n/a" if math.isnan(fraction) else f"{100 * fraction:.{digits}f}"
+
+
+def estimate(item):
+    """Return "99.31 ± 0.12 % (98.9 to 99.5)": mean, standard deviation over the seeds, 95 % interval."""
+    if math.isnan(item.sd):
+        return percent(item.mean)
+    return f"{points(item.mean)} ± {points(item.sd)} % ({points(item.low)} to {points(item.high)})"
+
+
+def count(number):
+    """Return a whole number: with thousands separated, from a million on in millions."""
+    return f"{number / 1e6:.2f} M" if number >= 1e6 else f"{number:,.0f}"
+
+
+def seconds(value):
+    if math.isnan(value):
+        return "n/a"
+    return f"{value:.2f} s" if value < 10 else f"{value:.0f} s"
+
+
+def p_text(p):
+    if math.isnan(p):
+        return "n/a"
+    return "p < 0.001" if p < 0.001 else f"p = {p:.3f}" if p < 0.1 else f"p = {p:.2f}"

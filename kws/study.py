@@ -1,0 +1,317 @@
+"""The study object: what was asked, what was tried, what came out, and what to recommend.
+
+The page and the W&B report are two renderings of it. Choices are made on validation accuracy, never on test.
+"""
+
+import itertools
+import math
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+
+from kws.formatting import count, points, seconds, value_text
+from kws.results import CELL_SETTINGS
+from kws.statistics import accuracy_interval, holm, mcnemar, mean_interval, paired_difference
+
+SIGNIFICANT = 0.05
+FEWEST_SEEDS = 3
+LAST_EPOCHS = 5  # stability is the spread of validation accuracy over these
+
+
+@dataclass
+class Cell:
+    """All runs with the same values of the scientific parameters; they differ in the seed alone."""
+
+    values: dict
+    runs: list
+    val: object  # Estimate of best/val_accuracy
+    test: object  # Estimate of test/accuracy
+    epoch_s: object  # Estimate of time/epoch_s_median, seconds
+    stability: object  # Estimate of the standard deviation over a run's last epochs, as a fraction
+    params: int
+    macs: int
+    flops: int
+    frontend_macs: int
+
+    @property
+    def label(self):
+        return ", ".join(f"{name} {value_text(value)}" for name, value in self.values.items()) or "all runs"
+
+    @property
+    def short_label(self):
+        return ", ".join(value_text(value) for value in self.values.values()) or "all runs"
+
+    def by_seed(self, key):
+        return {run.seed: run.summary[key] for run in self.runs}
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """A cell against the one that is best on validation: differences are cell - best over equal seeds."""
+
+    cell: Cell
+    val: object  # Difference, Holm-corrected over the study's comparisons
+    test: object
+    clips: (
+        tuple | None
+    )  # (only this cell right, only the best right, p) on the test clips; None: no predictions
+
+
+@dataclass
+class Study:
+    """One question and its runs, all on the same data."""
+
+    name: str
+    question: str
+    description: str
+    method: str
+    parameters: list  # scientific: the settings with several values, the seed aside
+    cells: list
+    runs: list
+    seeds: list
+    data_info: dict
+    missing: list  # names of cells that the sweep file asks for and no run gives
+    excluded: list
+    best: Cell = None
+    recommended: Cell = None
+    verdict: str = ""  # clear winner, cheapest of equals, too few seeds, one seed, nothing compared
+    comparisons: list = field(default_factory=list)
+
+    @property
+    def synthetic(self):
+        return bool(self.data_info.get("synthetic"))
+
+    @property
+    def is_search(self):
+        return self.method in ("random", "bayes") or len(self.parameters) > 2
+
+    @property
+    def recommends(self):
+        """Whether there were seeds enough for a recommendation."""
+        return self.verdict in ("clear winner", "cheapest of equals")
+
+    @property
+    def key(self):
+        """A short name of its own: for anchors and file names."""
+        letters = "".join(c if c.isascii() and c.isalnum() else "-" for c in self.name)
+        return f"{letters}-{self.data_info['fingerprint'][:6]}"
+
+    @property
+    def chosen_run(self):
+        """The run of the recommended cell that is best on validation: the model to take away."""
+        return max(self.recommended.runs, key=lambda run: (run.summary["best/val_accuracy"], -_val_loss(run)))
+
+
+def _val_loss(run):
+    return run.summary.get("best/val_loss", math.inf)
+
+
+def studies(results):
+    """Return the Study objects of a Results: one for every study name and data set, in order of their start."""
+    groups = {}
+    for run in results.runs:
+        key = (run.study, run.data_info["fingerprint"], bool(run.data_info.get("synthetic")))
+        groups.setdefault(key, []).append(run)
+    return [_study(name, runs, results) for (name, _, _), runs in groups.items()]
+
+
+def _study(name, runs, results):
+    varied = [key for key in CELL_SETTINGS if len({repr(run.config.get(key)) for run in runs}) > 1]
+    parameters = [key for key in varied if key != "seed"]
+    sweeps = [
+        results.sweeps[key] for key in dict.fromkeys(run.sweep_id for run in runs) if key in results.sweeps
+    ]
+    grouped = {}
+    for run in runs:
+        grouped.setdefault(tuple(run.config.get(key) for key in parameters), []).append(run)
+    data_info = runs[0].data_info
+    cells = [
+        _cell(dict(zip(parameters, values)), grouped[values], data_info)
+        for values in sorted(grouped, key=_order)
+    ]
+    description = next((str(sweep["description"]) for sweep in sweeps if sweep.get("description")), "")
+    study = Study(
+        name=name,
+        question=_question(description, parameters),
+        description=" ".join(description.split()),
+        method=next((sweep.get("method", "") for sweep in sweeps), ""),
+        parameters=parameters,
+        cells=cells,
+        runs=runs,
+        seeds=sorted({run.seed for run in runs}),
+        data_info=data_info,
+        missing=[text for sweep in sweeps for text in _missing(sweep, runs)],
+        excluded=[item for item in results.excluded if item.study in ("", name)],
+    )
+    _compare(study)
+    return study
+
+
+def _order(values):
+    return tuple(
+        (0, value, "") if isinstance(value, (int, float)) else (1, 0, str(value)) for value in values
+    )
+
+
+def _question(description, parameters):
+    text = " ".join(description.split()).removeprefix("Question:").strip()
+    if "?" in text:
+        text = text[: text.index("?") + 1]
+        return text[0].upper() + text[1:]
+    if text:
+        return text.split(". ")[0]
+    if parameters:
+        return f"What does {' and '.join(parameters)} change?"
+    return "How well does this configuration do?"
+
+
+def _missing(sweep, runs):
+    # A search has no cells to miss: only a grid says beforehand what it will run.
+    if sweep.get("method", "grid") != "grid":
+        return []
+    swept = {key: item["values"] for key, item in sweep.get("parameters", {}).items() if "values" in item}
+    swept = {key: values for key, values in swept.items() if key in CELL_SETTINGS}
+    done = {tuple(run.config.get(key) for key in swept) for run in runs}
+    expected = itertools.product(*swept.values())
+    return [
+        ", ".join(f"{k} {value_text(v)}" for k, v in zip(swept, cell))
+        for cell in expected
+        if cell not in done
+    ]
+
+
+def _cell(values, runs, data_info):
+    runs = sorted(runs, key=lambda run: run.seed)
+
+    def summary(key):
+        return [run.summary[key] for run in runs]
+
+    first = runs[0].summary
+    return Cell(
+        values=values,
+        runs=runs,
+        val=accuracy_interval(summary("best/val_accuracy"), max(data_info.get("val", 0), 1)),
+        test=accuracy_interval(summary("test/accuracy"), max(data_info.get("test", 0), 1)),
+        epoch_s=mean_interval(summary("time/epoch_s_median")),
+        stability=mean_interval([last_epochs_spread(run) for run in runs]),
+        params=first["model/params"],
+        macs=first.get("model/macs", first["model/flops"] / 2),
+        flops=first["model/flops"],
+        frontend_macs=first.get("frontend/macs", 0),
+    )
+
+
+def last_epochs_spread(run):
+    """Return the standard deviation of validation accuracy over the run's last epochs (NaN for one epoch)."""
+    last = run.history.get("val/accuracy", [])[-LAST_EPOCHS:]
+    return float(np.std(last, ddof=1)) if len(last) > 1 else math.nan
+
+
+def _compare(study):
+    study.best = max(study.cells, key=lambda cell: (cell.val.mean, -cell.flops))
+    study.recommended = study.best
+    others = [cell for cell in study.cells if cell is not study.best]
+    comparisons = [_comparison(cell, study.best, study.data_info) for cell in others]
+    for kind in ("val", "test"):
+        corrected = holm([getattr(item, kind).p for item in comparisons])
+        comparisons = [
+            replace(item, **{kind: replace(getattr(item, kind), p_holm=p)})
+            for item, p in zip(comparisons, corrected)
+        ]
+    study.comparisons = comparisons
+    pairs = min((item.val.n for item in comparisons), default=0)
+    if not comparisons:
+        study.verdict = "nothing compared"
+    elif max(cell.val.n for cell in study.cells) == 1:
+        study.verdict = "one seed"
+    elif pairs < FEWEST_SEEDS:
+        study.verdict = "too few seeds"
+    else:
+        equals = [study.best, *(item.cell for item in comparisons if not is_worse(item))]
+        study.recommended = min(equals, key=lambda cell: (cell.flops, -cell.val.mean))
+        study.verdict = "clear winner" if len(equals) == 1 else "cheapest of equals"
+
+
+def is_worse(comparison):
+    """Whether the cell can be told from the best one on validation."""
+    return comparison.val.p_holm < SIGNIFICANT
+
+
+def _comparison(cell, best, data_info):
+    def difference(key, clips):
+        return paired_difference(best.by_seed(key), cell.by_seed(key), 1 / max(clips, 1))
+
+    return Comparison(
+        cell=cell,
+        val=difference("best/val_accuracy", data_info.get("val", 0)),
+        test=difference("test/accuracy", data_info.get("test", 0)),
+        clips=_on_clips(cell, best),
+    )
+
+
+def _on_clips(cell, best):
+    runs_a = {run.seed: run for run in cell.runs if run.predictions}
+    runs_b = {run.seed: run for run in best.runs if run.predictions}
+    seeds = sorted(set(runs_a) & set(runs_b))
+    if not seeds:
+        return None
+    clips = list(runs_a[seeds[0]].predictions)
+    if any(
+        set(run.predictions) != set(clips) for runs in (runs_a, runs_b) for run in (runs[s] for s in seeds)
+    ):
+        return None  # not one test set
+    right_a, right_b = (
+        [sum(is_right(runs[seed].predictions[clip]) for seed in seeds) for clip in clips]
+        for runs in (runs_a, runs_b)
+    )
+    return mcnemar(right_a, right_b)
+
+
+def is_right(prediction):
+    """Whether a (label, probability of label 1) is on the right side of one half."""
+    label, probability = prediction
+    return (probability > 0.5) == bool(label)
+
+
+def table(study):
+    """Return the comparison as a rich Table for the terminal, narrow enough for 80 columns. Accuracies are in percent."""
+    from rich import box
+    from rich.table import Table
+    from rich.text import Text
+
+    title = f"{study.name}{' (synthetic data)' if study.synthetic else ''}: test accuracy over seeds"
+    result = Table(
+        title=Text(title), title_justify="left", box=box.SIMPLE_HEAD, padding=(0, 1), caption_justify="left"
+    )
+    for head in (
+        _axis_name(study),
+        "seeds",
+        "val %",
+        "test % ± sd",
+        "95 % interval",
+        "params",
+        "FLOPs",
+        "epoch",
+    ):
+        result.add_column(Text(head), justify="left" if head == _axis_name(study) else "right")
+    shown = sorted(study.cells, key=lambda cell: -cell.val.mean)[:20] if study.is_search else study.cells
+    for cell in shown:
+        mark = " *" if cell is study.recommended and study.recommends else ""
+        spread = not math.isnan(cell.test.sd)
+        result.add_row(
+            Text(cell.short_label + mark),
+            str(cell.val.n),
+            points(cell.val.mean),
+            f"{points(cell.test.mean)} ± {points(cell.test.sd)}" if spread else points(cell.test.mean),
+            f"{points(cell.test.low)} to {points(cell.test.high)}" if spread else "one run",
+            count(cell.params),
+            count(cell.flops),
+            seconds(cell.epoch_s.mean),
+        )
+    if study.recommends:
+        result.caption = "* recommended, by validation accuracy; test accuracy is only reported"
+    return result
+
+
+def _axis_name(study):
+    return ", ".join(study.parameters) or "configuration"

@@ -1,0 +1,94 @@
+"""Run folders as `kws train` writes them, with seeded numbers instead of a training: for tests of what reads them."""
+
+import csv
+import json
+import math
+import random
+
+from kws.config import Config
+
+CLIPS = [f"{word}/{speaker:08x}_nohash_0.wav" for speaker in range(100) for word in ("no", "yes")]
+
+
+def make_run(run_dir, seed=0, accuracy=0.98, fingerprint="f" * 64, synthetic=False, epochs=8, state="finished",
+             jitter=0.004, clips=CLIPS, run_id=None, record=(), summary=(), **settings):  # fmt: skip
+    """Write one run folder and return it. `accuracy` is about what it reaches; `settings` are those of the config.
+
+    `record` and `summary` are mappings laid over config.json and summary.json.
+    """
+    config = Config(seed=seed, epochs=epochs, run_dir=str(run_dir), **settings)
+    chance = random.Random(repr((sorted(settings.items()), seed, fingerprint)))
+    run_id = run_id or f"{config.study}-{config.run_name}".lower().replace(".", "-")
+    folder = run_dir / run_id
+    folder.mkdir(parents=True)
+    rows = []
+    for epoch in range(1, epochs + 1):
+        ease = 1 - math.exp(-1.2 * epoch)
+        val = min(1.0, accuracy * (0.5 + 0.5 * ease) + chance.gauss(0, jitter))
+        loss = 0.7 * math.exp(-0.45 * epoch) + 0.01 + abs(chance.gauss(0, 0.01))
+        rows.append(
+            (epoch, loss, val, loss * 1.2, round(val * 200) / 200, 0.003, chance.gauss(0.8, 0.03), 2000.0)
+        )
+    labels = [int(clip.startswith("yes/")) for clip in clips]
+    hard = set(clips[:: max(1, len(clips) // 15)])
+    probabilities = []
+    for clip, label in zip(clips, labels):
+        wrong = chance.random() < (1 - accuracy) * (12 if clip in hard else 0.25)
+        probabilities.append(
+            abs(label - (chance.uniform(0.51, 0.99) if wrong else chance.uniform(0.001, 0.3)))
+        )
+    errors = sum((p > 0.5) != bool(label) for p, label in zip(probabilities, labels))
+    best = max(rows, key=lambda row: row[4])
+    params = 300 + config.n_mels * config.channels * 5 + 3 * config.channels**2 * 5 // config.groups
+    data_info = {"fingerprint": fingerprint, "synthetic": synthetic, "train": 1000, "val": 200, "test": len(clips),
+                 "speakers": 120, "folder": str(run_dir / "no-data")}  # fmt: skip
+    written = config.as_dict() | {
+        "run_id": run_id, "run_name": config.run_name, "sweep_id": None, "data_info": data_info,
+        "versions": {"kws": "0.1.0", "python": "3.11.2", "torch": "2.13.0", "torchaudio": "2.11.0", "wandb": "0.31.0",
+                     "ptflops": "0.7.5"},
+        "git_commit": "0" * 40, "host": "desk", "device_name": "a CPU", "started": f"2026-11-22T10:00:{seed % 60:02d}+00:00",
+    } | dict(record)  # fmt: skip
+    (folder / "config.json").write_text(json.dumps(written))
+    header = "epoch,train/loss,train/accuracy,val/loss,val/accuracy,lr,time/epoch_s,time/clips_per_s"
+    _write_csv(folder / "metrics.csv", header, rows)
+    numbers = {"state": state}
+    if state == "finished":
+        numbers |= {
+            "best/epoch": best[0], "best/val_accuracy": best[4], "best/val_loss": best[3],
+            "test/accuracy": 1 - errors / len(clips), "test/loss": 0.05, "test/errors": errors,
+            "time/epoch_s_median": sorted(row[6] for row in rows)[len(rows) // 2], "time/run_s": 20.0,
+            "model/params": params, "model/macs": params * 90, "model/flops": params * 180, "frontend/macs": 1_000_000,
+        }  # fmt: skip
+    (folder / "summary.json").write_text(json.dumps(numbers | dict(summary)))
+    _write_csv(folder / "predictions.csv", "clip,label,probability", zip(clips, labels, probabilities))
+    _write_csv(
+        folder / "layers.csv",
+        "layer,output_shape,params,macs",
+        [("conv1", "64x101", 6400, 640000), ("linear", "1", 65, 64)],
+    )
+    return folder
+
+
+def make_study(
+    run_dir, name="n_mels", values=(20, 40, 80), seeds=5, accuracies=None, study=None, **arguments
+):
+    """Write a run for every value and seed of the setting `name`; `accuracies` maps a value to about what it reaches."""
+    for value in values:
+        for seed in range(seeds):
+            accuracy = (accuracies or {}).get(value, 0.98)
+            make_run(run_dir, seed=seed, accuracy=accuracy, study=study or name, **{name: value}, **arguments)
+    return run_dir
+
+
+def write_sweep(run_dir, sweep_id, **content):
+    """Write the copy of the sweep file that `kws sweep` leaves beside its runs."""
+    folder = run_dir / "sweeps" / sweep_id
+    folder.mkdir(parents=True)
+    (folder / "sweep.yaml").write_text(json.dumps(content))  # JSON is YAML
+
+
+def _write_csv(path, header, rows):
+    with open(path, "w", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(header.split(","))
+        writer.writerows(rows)
