@@ -16,7 +16,7 @@ from wandb_server import WandbServer
 RUN = """
 import os, sys, time
 import numpy, wandb
-settings = dict(word[2:].split("=") for word in sys.argv[1:] if word.startswith("--"))
+settings = dict(word[2:].split("=", 1) for word in sys.argv[1:])
 run = wandb.init(project="words", config={"n_mels": 40, **settings}, group="study", tags=["study", "tones"],
                  name="mels40", id=os.environ.get("WANDB_RUN_ID"), resume="allow")
 run.define_metric("*", step_metric="epoch")

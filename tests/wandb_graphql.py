@@ -35,7 +35,7 @@ class State(SweepOperations, ArtifactOperations):
         name = found.group(1) if found else query[:60]
         self.operations.append(name)
         public = hasattr(State, name) and not name.startswith("_")
-        if not public or name in ("answer", "stream", "file_url"):
+        if not public or name in ("answer", "stream", "file_url", "requeue"):
             self.unknown.append(name)
             raise Refused(f"unknown operation {name}")
         return getattr(self, name)(variables)
@@ -256,4 +256,6 @@ class State(SweepOperations, ArtifactOperations):
         if sent.get("complete"):
             run.exit_code = sent.get("exitcode", 0)
             run.state = "finished" if run.exit_code == 0 else "preempted" if run.preempting else "failed"
+            if run.state == "preempted" and run.sweep in self.sweeps:
+                self.requeue(run)
         return {"exitcode": run.exit_code, "limits": {}, "stopped": run.stop_requested}

@@ -78,10 +78,7 @@ class SweepOperations:
             return [{"type": "stop", "run_id": run} for run in stops]
         if agent.run is not None:
             run, agent.run = self.runs[agent.run], None
-            if run.state == "preempted":
-                sweep.waiting.append((run.id, {k: v for k, v in run.raw_config.items()
-                                               if k in sweep.config["parameters"]}))
-            elif run.state in ("pending", "running"):
+            if run.state in ("pending", "running"):  # the process ended without a word
                 run.state = "crashed"
         limit = sweep.config.get("run_cap", float("inf"))
         if sweep.drawn_for_ever and not sweep.waiting and len(set(sweep.handed_out)) < limit:
@@ -90,10 +87,15 @@ class SweepOperations:
             return [{"type": "exit"}]
         if sweep.waiting:
             return [self._hand_out(sweep, agent)]
-        if any(other.run for other in self.agents.values() if other.sweep == sweep.id):
+        if any(self.runs[run].state in ("pending", "running") for run in sweep.handed_out):
             return []  # another agent's run may yet be preempted and come back
         sweep.state = "FINISHED"
         return [{"type": "exit"}]
+
+    def requeue(self, run: Run):
+        """A preempted run of a sweep goes to the next agent; it brings its whole config, `_wandb` included."""
+        keys = [*self.sweeps[run.sweep].config["parameters"], "_wandb"]
+        self.sweeps[run.sweep].waiting.append((run.id, {key: run.raw_config[key] for key in keys}))
 
     def _hand_out(self, sweep: Sweep, agent: Agent) -> dict:
         name, cell = sweep.waiting.popleft()
