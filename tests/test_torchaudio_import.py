@@ -1,0 +1,52 @@
+"""torchaudio imports beside any torch: plainly where it can, without its compiled extension where not."""
+
+import subprocess
+import sys
+
+import pytest
+
+# A finder that makes torchaudio's extension unloadable, as beside a CPU build of torch (OSError) or another CUDA
+# version (RuntimeError).
+BROKEN = """
+import sys
+class Broken:
+    def find_spec(self, name, path=None, target=None):
+        if name == "torchaudio._extension":
+            raise {error}("libc10_cuda.so: cannot open shared object file")
+sys.meta_path.insert(0, Broken())
+"""
+USE = """
+import torch
+from kws.audio import LogMelFilterBanks
+from kws.torchaudio_import import how, torchaudio
+mel = torchaudio.transforms.MelSpectrogram(16000, n_fft=400, hop_length=160, n_mels=80)
+signal = torch.rand(2, 16000)
+assert torch.allclose(LogMelFilterBanks()(signal), torch.log(mel(signal) + 1e-6))
+assert torchaudio.datasets.SPEECHCOMMANDS
+print(how)
+"""
+
+
+def run(code):
+    return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+
+
+@pytest.mark.parametrize("error", ("OSError", "RuntimeError"))
+def test_an_extension_that_cannot_load_is_left_out(error):
+    result = run(BROKEN.format(error=error) + USE)
+    assert result.returncode == 0, result.stderr
+    assert result.stdout == (
+        "without its compiled extension (libc10_cuda.so: cannot open shared object file)\n"
+    )
+
+
+def test_here_it_is_usable_as_installed():
+    result = run(USE)
+    assert result.returncode == 0, result.stderr
+    assert result.stdout.startswith(("plain", "without its compiled extension"))
+
+
+def test_torchaudio_that_is_not_installed_stays_an_import_error():
+    result = run("import sys; sys.modules['torchaudio'] = None\nimport kws.torchaudio_import")
+    assert result.returncode == 1
+    assert result.stderr.splitlines()[-1].startswith("ModuleNotFoundError: import of torchaudio halted")
