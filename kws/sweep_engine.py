@@ -52,7 +52,7 @@ class Engine:
         self.seconds = deque(maxlen=50)  # that finished cells took
         self.looked = -math.inf
         self.context = multiprocessing.get_context("forkserver")
-        self.context.set_forkserver_preload(list(sweep_worker.PRELOAD))
+        self.context.set_forkserver_preload(["kws.sweep_preload"])
 
     def work(self):
         """Return why it ended: "" (no cell is left), "signal" or "failures"."""

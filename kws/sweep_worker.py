@@ -10,8 +10,6 @@ import traceback
 
 from kws.errors import KwsError
 
-# What the fork server imports once, so that a cell's process does not: torch, torchaudio and wandb with it.
-PRELOAD = ("kws.sweep_worker", "kws.train", "wandb")
 FAILED = 1  # exit status; a preempted cell exits with 128 + signal, as kws train does
 
 
