@@ -34,8 +34,10 @@ LAYERS_HEADER = ("layer", "output_shape", "params", "macs")
 def measure(model):
     """Return the Complexity of a KeywordModel for one clip of a second.
 
-    The network's figures are ptflops' (its convolutions, batch norms, pooling, activations and linear layer); the
-    front end's follow `frontend_macs`, since ptflops never counts torch.stft.
+    The network's figures are ptflops', from the operations that torch executes (its "aten" backend: convolutions and
+    the linear layer; batch norm, pooling and ReLU are not multiply-accumulates). Its "pytorch" backend goes by the
+    types of modules and so misses the convolutions of `kws.model`. The front end's follow `frontend_macs`, since
+    ptflops never counts torch.stft.
     """
     from ptflops import get_model_complexity_info
 
@@ -45,7 +47,7 @@ def measure(model):
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         macs, params = get_model_complexity_info(
-            network, shape, as_strings=False, print_per_layer_stat=False, backend="pytorch"
+            network, shape, as_strings=False, print_per_layer_stat=False, backend="aten"
         )
     layers = _layers(network, shape)
     network.train(training)
@@ -68,13 +70,14 @@ def _layers(network, shape):
 
     def add(name):
         def hook(module, inputs, output):
-            positions = output.shape[-1] if isinstance(module, nn.Conv1d) else 1
-            if isinstance(module, (nn.Conv1d, nn.Linear)):
-                macs = module.weight.numel() * positions
-            else:
-                macs = 2 * output.numel()  # batch norm: a factor and a shift, as ptflops counts
+            macs = 0
+            if isinstance(module, nn.Conv1d):
+                macs = module.weight.numel() * output.shape[-1]  # every weight meets every frame once
+            elif isinstance(module, nn.Linear):
+                macs = module.weight.numel() + module.bias.numel()  # with the bias, as ptflops counts
             params = sum(parameter.numel() for parameter in module.parameters())
-            rows.append((name, "x".join(map(str, output.shape[1:])), params, macs))
+            shape = "x".join(str(size) for size in output.shape[1:] if size > 1) or "1"
+            rows.append((name, shape, params, macs))
 
         return hook
 

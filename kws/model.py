@@ -2,6 +2,7 @@
 
 import torch
 from torch import nn
+from torch.nn import functional as F
 
 from kws.audio import LogMelFilterBanks
 from kws.errors import KwsError
@@ -11,22 +12,39 @@ MAX_PARAMETERS = 100_000
 N_BLOCKS = 4
 
 
+class WideConv1d(nn.Conv1d):
+    """Conv1d on (batch, channels, 1, frames), computed as a convolution of height one.
+
+    Torch has channels-last kernels for two dimensions only; on a CPU they take half the time of those for one.
+    """
+
+    def forward(self, features):
+        padding = (0, self.padding[0])
+        return F.conv2d(features, self.weight.unsqueeze(2), self.bias, padding=padding, groups=self.groups)
+
+
+class WideBatchNorm1d(nn.BatchNorm1d):
+    """BatchNorm1d on (batch, channels, 1, frames)."""
+
+    def _check_input_dim(self, features):
+        if features.dim() != 4:
+            raise ValueError(f"expected (batch, channels, 1, frames), got {tuple(features.shape)}")
+
+
 class Block(nn.Module):
-    """Conv1d, BatchNorm1d, pooling over pairs of frames, ReLU: (batch, in, frames) to (batch, out, frames // 2)."""
+    """Conv1d, BatchNorm1d, max over pairs of frames, ReLU: (batch, in, 1, frames) to (batch, out, 1, frames // 2)."""
 
     def __init__(self, in_channels, out_channels, kernel_size, groups=1):
         super().__init__()
         # The batch norm has a shift of its own, so the convolution needs no bias.
-        self.conv = nn.Conv1d(
+        self.conv = WideConv1d(
             in_channels, out_channels, kernel_size, padding=kernel_size // 2, groups=groups, bias=False
         )
-        self.norm = nn.BatchNorm1d(out_channels)
-        self.pool = nn.MaxPool1d(2)
-        self.relu = nn.ReLU()
+        self.norm = WideBatchNorm1d(out_channels)
 
     def forward(self, features):
         # Pooling first halves what ReLU works on; both are monotone, so the result is the same.
-        return self.relu(self.pool(self.norm(self.conv(features))))
+        return F.relu(F.max_pool2d(self.norm(self.conv(features)), (1, 2)))
 
 
 class KeywordNet(nn.Module):
@@ -42,7 +60,6 @@ class KeywordNet(nn.Module):
             Block(n_mels, channels, kernel_size),
             *(Block(channels, channels, kernel_size, groups) for _ in range(N_BLOCKS - 1)),
         )
-        self.average = nn.AdaptiveAvgPool1d(1)
         self.linear = nn.Linear(channels, 1)
         parameters = sum(parameter.numel() for parameter in self.parameters())
         if parameters > MAX_PARAMETERS:
@@ -52,7 +69,8 @@ class KeywordNet(nn.Module):
             )
 
     def forward(self, features):
-        return self.linear(self.average(self.blocks(features)).flatten(1)).squeeze(1)
+        wide = features.unsqueeze(2).contiguous(memory_format=torch.channels_last)
+        return self.linear(self.blocks(wide).mean(dim=(2, 3))).squeeze(1)
 
 
 class KeywordModel(nn.Module):
