@@ -9,7 +9,9 @@ from pathlib import Path
 import soundfile
 import torch
 
+from kws.config import one_line
 from kws.errors import KwsError
+from kws.fetch import LISTS, check_whole
 from kws.files import write_atomically
 from kws.torchaudio_import import torchaudio
 
@@ -94,14 +96,13 @@ def load(data_dir, data="speech_commands", words=("no", "yes"), say=None):
     The cache is rebuilt when a file's name, size or time changed. Raises KwsError where data are missing, half
     there or wrong, with the names of the files.
     """
-    from kws.fetch import check_whole
-
     root = Path(os.path.abspath(os.path.expanduser(data_dir)))
     folder = root / "SpeechCommands" / FOLDERS[data]
     mending = MENDING[data].format(root=root)
     if not folder.is_dir():
         raise KwsError(f"data: there is no folder {folder}; {mending}, or name the right folder with --data_dir")
     check_whole(folder, words)
+    _check_lists(folder)
     signature = _signature(folder, words)
     cache = _cache_path(folder, words)
     content = _read_cache(cache, signature, say)
@@ -118,7 +119,7 @@ def load(data_dir, data="speech_commands", words=("no", "yes"), say=None):
 
 
 def read_clip(path):
-    """Return the samples (time,) int16 of a 16 kHz mono clip of at most one second. Raises KwsError, naming the file."""
+    """Return the samples (time,) int16 of a 16 kHz mono clip of a second at most. Raises KwsError, naming the file."""
     samples = _read_wav(path)
     if len(samples) > N_SAMPLES:
         raise KwsError(f"{path}: has {len(samples)} samples; a clip has at most {N_SAMPLES} (one second)")
@@ -139,9 +140,15 @@ def _read_wav(path):
     try:
         with soundfile.SoundFile(path) as file:
             if file.samplerate != SAMPLE_RATE:
-                raise KwsError(f"{path}: has {file.samplerate} samples a second, not {SAMPLE_RATE}; resample or remove it")
+                raise KwsError(
+                    f"{path}: has {file.samplerate} samples a second, not {SAMPLE_RATE}; resample or remove it"
+                )
             if file.channels != 1:
                 raise KwsError(f"{path}: has {file.channels} channels, not one; mix it down or remove it")
+            if file.subtype != "PCM_16":  # floats, read as int16, would come out as silence
+                raise KwsError(f"{path}: holds samples as {file.subtype}, not PCM_16 (16-bit); convert or remove it")
+            if "should be" in file.extra_info:  # libsndfile's note that a chunk is longer than the file
+                raise KwsError(f"{path}: is cut off; replace or remove it")
             samples = file.read(dtype="int16")
     except (soundfile.LibsndfileError, OSError, RuntimeError) as error:
         reason = str(error).rpartition(": ")[2].strip().rstrip(".")
@@ -170,6 +177,17 @@ def _read_corpus(root, folder, words):
     return {"waveforms": waveforms, "clips": clips, "noise": noise, "fingerprint": digest.hexdigest()[:16]}
 
 
+def _check_lists(folder):
+    for name in LISTS:
+        seen = set()
+        for line in (folder / name).read_text(encoding="utf-8", errors="replace").split():
+            if line.count("/") != 1 or line.startswith(("/", ".")):
+                raise KwsError(f"data: {name} of {folder} names {one_line(line)!r}, not WORD/CLIP.wav; mend it")
+            if line in seen:
+                raise KwsError(f"data: {name} of {folder} names {one_line(line)} twice; mend it")
+            seen.add(line)
+
+
 def _verify(splits, folder, words, mending):
     for name, split in splits.items():
         for label, word in enumerate(words):
@@ -179,7 +197,9 @@ def _verify(splits, folder, words, mending):
         a, b = splits[first], splits[second]
         same = sorted(set(a.clips) & set(b.clips))
         if same:
-            raise KwsError(f"data: {len(same)} clips stand in {first} and {second}: {_some(same)}; mend the lists of {folder}")
+            raise KwsError(
+                f"data: {len(same)} clips stand in {first} and {second}: {_some(same)}; mend the lists of {folder}"
+            )
         both = a.speakers & b.speakers
         if both:
             files = [clip for split in (a, b) for clip in split.clips if speaker(clip) in both]
@@ -200,8 +220,9 @@ def _signature(folder, words):
             with os.scandir(folder / name) as entries:
                 for entry in sorted(entries, key=lambda entry: entry.name):
                     status = entry.stat()
-                    digest.update(f"{name}/{entry.name} {status.st_size} {status.st_mtime_ns}\n".encode(errors="replace"))
-    for name in ("validation_list.txt", "testing_list.txt"):
+                    line = f"{name}/{entry.name} {status.st_size} {status.st_mtime_ns}\n"
+                    digest.update(line.encode(errors="replace"))
+    for name in LISTS:
         digest.update((folder / name).read_bytes())
     return digest.hexdigest()
 
