@@ -67,11 +67,33 @@ def _parser():
     train.add_argument("--config", metavar="FILE", help="settings from a YAML file; flags win over it")
     train.add_argument("--resume", metavar="RUN_ID", help="go on with a run from its last checkpoint")
 
+    sweep = command("sweep", _sweep, "a W&B sweep file, run without a server; the same command goes on after a stop")
+    sweep.add_argument("file", metavar="SWEEP.yaml")
+    sweep.add_argument("--set", nargs="+", action="extend", default=[], metavar="KEY=VALUE", dest="overrides",
+                       help="override a fixed parameter or narrow a swept one: epochs=3 seed=0,1")  # fmt: skip
+    sweep.add_argument("--jobs", type=int, metavar="N", help="cells at once (default: one a CPU)")
+    sweep.add_argument("--storage", metavar="URL", help="an Optuna storage to share the sweep over: postgresql://… or a "
+                       "journal file's path (default: a journal below runs/sweeps)")  # fmt: skip
+    sweep.add_argument("--count", type=int, metavar="N", help="runs of a random or bayes sweep, in place of run_cap")
+    sweep.add_argument("--status", action="store_true", help="print how the sweep stands, and start nothing")
+    sweep.add_argument("--retry-failed", action="store_true", help="run failed cells again")
+
+    report = command("report", _report, "one page from finished runs: index.html, figures, runs.csv, report.md")
+    report.add_argument("sources", nargs="*", metavar="SOURCE",
+                        help="run folders, folders of them, ENTITY/PROJECT or a sweep's path on W&B (default: runs)")  # fmt: skip
+    report.add_argument("--out", default="report", metavar="DIR", help="where to (default: report)")
+    report.add_argument("--data_dir", metavar="DIR", help="where the misheard clips' sound is (default: as the runs say)")
+    report.add_argument("--publish", action="store_true", help="also as a W&B report and workspace")
+
     predict = command("predict", _predict, "what a trained run hears in WAV files")
     predict.add_argument("files", nargs="+", metavar="FILE.wav")
     predict.add_argument("--model", required=True, metavar="RUN", help="a run id, a run folder or a best.pt")
     predict.add_argument("--run_dir", default="runs", metavar="DIR", help="where run ids are looked up (default: runs)")
     predict.add_argument("--json", action="store_true", help="print JSON")
+
+    doctor = command("doctor", _doctor, "what is installed, found and reachable here, and what mends what is not")
+    doctor.add_argument("--data_dir", metavar="DIR", help="the folder of SpeechCommands/ (default: $KWS_DATA or data)")
+    doctor.add_argument("--run_dir", metavar="DIR", help="the folder of run folders (default: runs)")
     return parser
 
 
@@ -150,3 +172,42 @@ def _predict(options):
 
     listener = Listener(options.model, options.run_dir)
     show.predictions([listener.listen(file) for file in options.files], options.json)
+
+
+def _sweep(options):
+    from kws import sweep
+
+    if options.status:
+        from kws import show
+
+        show.sweep_status(sweep.status(options.file, options.overrides, options.storage, options.count))
+        return 0
+    outcome = sweep.run(
+        options.file, options.overrides, options.jobs, options.storage, options.count, options.retry_failed
+    )
+    return outcome.exit_status
+
+
+def _report(options):
+    from kws import report, results, show
+
+    with show.progress("reading runs", unit="runs") as progress:
+        found = results.load(options.sources or ["runs"], progress=progress)
+    page = report.write(found, options.out, options.data_dir)
+    show.report(found, page)
+    if options.publish:
+        from kws.wandb_report import publish
+
+        for url in publish(found, options.sources):
+            show.line(f"on W&B       {url}")
+    return 0
+
+
+def _doctor(options):
+    from kws import doctor, show
+    from kws.config import resolve
+
+    given = {name: getattr(options, name) for name in ("data_dir", "run_dir") if getattr(options, name)}
+    checks = doctor.report(resolve(("kws doctor", given)))
+    doctor.show(checks, show.console)
+    return doctor.exit_status(checks)

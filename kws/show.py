@@ -93,7 +93,7 @@ def corpus(corpus, config):
         counts = [f"{int((split.labels == label).sum()):,}" for label in range(len(config.words))]
         table.add_row(name, *counts, f"{len(split.speakers):,}")
     console.print(table)
-    console.print(f"folder       {corpus.folder}", soft_wrap=True, markup=False)
+    line(f"folder       {corpus.folder}")
     console.print(f"fingerprint  {corpus.fingerprint}")
 
 
@@ -116,12 +116,12 @@ def run(folder):
     ):
         table.add_row(name, value)
     console.print(table)
-    console.print(f"run folder   {folder}", soft_wrap=True, markup=False)
+    line(f"run folder   {folder}")
     if summary["wandb/url"]:
-        console.print(f"on W&B       {summary['wandb/url']}", soft_wrap=True, markup=False)
+        line(f"on W&B       {summary['wandb/url']}")
     if summary["wandb/sync_dir"]:
-        console.print("look at it   wandb leet", soft_wrap=True, markup=False)
-        console.print(f"upload it    wandb sync {summary['wandb/sync_dir']}", soft_wrap=True, markup=False)
+        line("look at it   wandb leet")
+        line(f"upload it    wandb sync {summary['wandb/sync_dir']}")
 
 
 def predictions(heard, as_json):
@@ -142,3 +142,29 @@ def predictions(heard, as_json):
             f"{prediction.milliseconds:.2f}",
         )  # fmt: skip
     console.print(table)
+
+
+def sweep_status(status):
+    """Print how a sweep stands: expected, finished, running, failed, missing cells, the last two by name."""
+    line(f"sweep {status.sweep_id}: {status.expected} cells expected, {status.finished} finished, {status.running} running, "
+         f"{len(status.failed)} failed, {len(status.missing)} missing")  # fmt: skip
+    for name, reason in status.failed.items():
+        line(f"  failed   {name}: {reason}")
+    for name in status.missing:
+        line(f"  missing  {name}")
+
+
+def report(results, page):
+    """Print a report's studies as tables, the runs it left out, and where it lies."""
+    from kws.study import studies, table
+
+    for study in studies(results):
+        console.print(table(study))
+    for excluded in results.excluded:
+        line(f"left out: {excluded.name}: {excluded.reason}")
+    line(f"report       {page}")
+
+
+def line(text):
+    """Print one line as it is, however long."""
+    console.print(text, soft_wrap=True, markup=False)
