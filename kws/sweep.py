@@ -5,7 +5,6 @@ import signal
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
-from kws.config import one_line
 from kws.errors import KwsError
 from kws.files import write_text
 from kws.sweep_display import make_display
@@ -51,7 +50,8 @@ def run(path, overrides=(), jobs=None, storage=None, count=None, retry_failed=Fa
     if not 1 <= jobs <= 1024:
         raise KwsError(f"--jobs: is {jobs}, but must lie between 1 and 1024")
     from kws.sweep_engine import Engine
-    from kws.sweep_storage import SharedSweep, storage_errors
+    from kws.sweep_journal import storage_errors
+    from kws.sweep_storage import SharedSweep
 
     with storage_errors(), _signals() as received:
         shared = SharedSweep(sweep, storage)
@@ -68,7 +68,8 @@ def run(path, overrides=(), jobs=None, storage=None, count=None, retry_failed=Fa
 def status(path, overrides=(), storage=None, count=None):
     """Return the Status of a sweep; start nothing, and make nothing where there is nothing yet."""
     sweep = load_sweep(path, overrides, count)
-    from kws.sweep_storage import SharedSweep, has_storage, storage_errors
+    from kws.sweep_journal import has_storage, storage_errors
+    from kws.sweep_storage import SharedSweep
 
     with storage_errors():
         states = SharedSweep(sweep, storage).states() if has_storage(sweep, storage) else {}
@@ -85,7 +86,8 @@ def _standing(sweep, states):
             failed[_name(sweep, cell, state)] = state.trial.user_attrs.get("error", "").partition("\n")[0]
         else:
             missing.append(_name(sweep, cell, state))
-    return {"sweep_id": sweep.sweep_id, "expected": sweep.expected, "failed": failed, "missing": tuple(missing)} | counts
+    counts |= {"sweep_id": sweep.sweep_id, "expected": sweep.expected}
+    return counts | {"failed": failed, "missing": tuple(missing)}
 
 
 def _name(sweep, cell, state):

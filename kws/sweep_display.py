@@ -17,7 +17,8 @@ class PlainDisplay:
         self._told = None
 
     def __enter__(self):
-        self.say(f"sweep {self.sweep.name} ({self.sweep.sweep_id}): {self.sweep.expected} cells, in {self.sweep.folder}")
+        sweep = self.sweep
+        self.say(f"sweep {sweep.name} ({sweep.sweep_id}): {sweep.expected} cells, in {sweep.folder}")
         return self
 
     def __exit__(self, *error):

@@ -75,8 +75,7 @@ class Engine:
         ended = [
             state
             for state in states.values()
-            if state.state == "finished"
-            or state.state == "failed" and state.trial.number > self.retry_failed_until
+            if state.state == "finished" or state.state == "failed" and state.trial.number > self.retry_failed_until
         ]
         return len(ended) == self.sweep.expected
 

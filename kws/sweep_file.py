@@ -2,7 +2,6 @@
 
 import difflib
 import hashlib
-import itertools
 import json
 import math
 import random
@@ -77,7 +76,7 @@ class Sweep:
                 choices = searched[name].grid(self.path)
                 values.append(choices[cell % len(choices)])
                 cell //= len(choices)
-            return dict(zip(searched, reversed(values)))
+            return dict(zip(searched, reversed(values), strict=True))
         draws = random.Random(f"{self.sweep_id}/{cell}")
         return {name: parameter.quantile(draws.random()) for name, parameter in searched.items()}
 
@@ -228,7 +227,7 @@ def _check_cells(sweep):
     works = set()
     for cell in range(sweep.expected):
         drawn = sweep.drawn(cell)
-        items = [(name, value) for name, value in drawn.items()] or [("", None)]
+        items = list(drawn.items()) or [("", None)]
         try:
             sweep.config(drawn)
         except KwsError as error:

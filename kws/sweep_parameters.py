@@ -55,11 +55,11 @@ class Parameter:
         if self.form in CHOICES:
             weights = self.probabilities or (1,) * len(self.values)
             rest = u * sum(weights)
-            for value, weight in zip(self.values, weights):
+            for value, weight in zip(self.values, weights, strict=True):
                 rest -= weight
                 if weight and rest < 0:
                     return value
-            return next(value for value, weight in zip(reversed(self.values), reversed(weights)) if weight)
+            return next(value for value, weight in zip(self.values[::-1], weights[::-1], strict=True) if weight)
         numbers = dict(self.numbers)
         if "sigma" in numbers:
             # The tails beyond one draw in 10^12 are infinitely far: cut them.

@@ -7,12 +7,10 @@ databases (a row lock on the study) give. An owner that died is noticed: at once
 heartbeat from another.
 """
 
-import fcntl
 import os
 import platform
 import secrets
 import time
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,13 +18,11 @@ import optuna
 from optuna.exceptions import UpdateFinishedTrialError
 from optuna.trial import TrialState
 
-from kws.config import one_line
-from kws.errors import KwsError
+from kws.sweep_journal import open_storage
 from kws.sweep_parameters import CHOICES
 
 HEARTBEAT_S = 10
 STALE_S = 60  # an owner on another machine that has not been heard of for so long is dead
-JOURNAL_START = b'{"op_code"'
 ERROR_CHARACTERS = 1500  # MySQL's column for an attribute ends at 2,048
 
 
@@ -59,7 +55,7 @@ class SharedSweep:
         self._held = set()
         self._heard = {}
         self._last_heartbeat = -HEARTBEAT_S
-        self._storage = _open(sweep, url)
+        self._storage = open_storage(sweep, url)
         direction = "maximize" if sweep.goal == "maximize" else "minimize"
         self._study = optuna.create_study(
             storage=self._storage, study_name=f"kws-{sweep.sweep_id}", direction=direction, load_if_exists=True
@@ -81,7 +77,8 @@ class SharedSweep:
             if cell >= self.sweep.expected:  # a larger --count was used before
                 continue
             complete = [trial for trial in trials if trial.state is TrialState.COMPLETE]
-            alive = [trial for trial in trials if not trial.state.is_finished() and not self._is_dead(trial, heartbeats)]
+            unfinished = [trial for trial in trials if not trial.state.is_finished()]
+            alive = [trial for trial in unfinished if not self._is_dead(trial, heartbeats)]
             ended = [trial for trial in trials if trial.user_attrs.get("ended") != "dropped"]
             if complete:
                 states[cell] = CellState("finished", complete[0])
@@ -98,7 +95,10 @@ class SharedSweep:
         return max((trial.number for trials in self._trials().values() for trial in trials), default=-1)
 
     def claim(self, retry_failed_until=-1):
-        """Claim a waiting cell, or one that failed in trial `retry_failed_until` or before. Return its Attempt or None."""
+        """Claim a waiting cell, or one that failed in trial `retry_failed_until` or before.
+
+        Return its Attempt, None where there is no such cell.
+        """
         states = self.states()
         for cell in range(self.sweep.expected):
             known = states.get(cell, CellState("waiting"))
@@ -216,93 +216,9 @@ class SharedSweep:
             return False
 
 
-class _FileLock:
-    """The journal's lock, by the kernel: it ends with its holder, however that ends.
-
-    Optuna's own locks are files that a killed process leaves behind; all others then wait for 30 s. Each holder
-    first removes a last line that a crash left unfinished, which Optuna would otherwise refuse for ever.
-    """
-
-    def __init__(self, journal):
-        self._journal = journal
-        self._file = None
-
-    def acquire(self):
-        file = open(f"{self._journal}.lock", "a")
-        fcntl.flock(file, fcntl.LOCK_EX)
-        self._file = file
-        with open(self._journal, "rb+") as journal:
-            size = journal.seek(0, os.SEEK_END)
-            journal.seek(max(size - 65536, 0))
-            tail = journal.read()
-            if tail and not tail.endswith(b"\n"):
-                journal.truncate(size - len(tail) + tail.rfind(b"\n") + 1)
-        return True
-
-    def release(self):
-        self._file.close()
-
-
-@contextmanager
-def storage_errors():
-    """Turn the loss of the storage into a KwsError."""
-    import sqlalchemy.exc
-
-    try:
-        yield
-    except (sqlalchemy.exc.SQLAlchemyError, optuna.exceptions.StorageInternalError) as error:
-        cause = error.__cause__ or error
-        reason = one_line(getattr(cause, "orig", None) or cause, 200)
-        raise KwsError(f"--storage: the database was lost ({reason}); start the sweep again and it goes on") from error
-
-
-def has_storage(sweep, url):
-    """Whether the sweep's journal exists; a database is taken to exist."""
-    return bool(url and "://" in url) or _journal_path(sweep, url).exists()
-
-
-def _journal_path(sweep, url):
-    return Path(os.path.abspath(url or sweep.folder / "journal.log"))
-
-
-def _open(sweep, url):
-    if not (url and "://" in url):
-        path = _journal_path(sweep, url)
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            if path.exists() and not JOURNAL_START.startswith(path.open("rb").read(len(JOURNAL_START))):
-                raise KwsError(f"{path}: is no journal of a sweep; choose another --storage")
-            lock = _FileLock(path)
-            backend = optuna.storages.journal.JournalFileBackend(str(path), lock_obj=lock)
-            lock.acquire()
-            lock.release()
-            return optuna.storages.JournalStorage(backend)
-        except OSError as error:
-            raise KwsError(f"{path}: the sweep's journal cannot be used ({error.strerror}); choose another --storage") from error
-        except (ValueError, KeyError) as error:
-            raise KwsError(f"{path}: is no journal of a sweep ({one_line(error)}); choose another --storage") from error
-    import sqlalchemy.exc
-
-    for tries_left in (4, 3, 2, 1, 0):
-        try:
-            return optuna.storages.RDBStorage(url, engine_kwargs={"pool_pre_ping": True})
-        except ImportError as error:
-            raise KwsError(
-                f"--storage: no driver for {url.partition(':')[0]} is installed ({one_line(error)}); "
-                "for PostgreSQL: pip install 'kws[postgresql]'"
-            ) from error
-        except (sqlalchemy.exc.IntegrityError, sqlalchemy.exc.ProgrammingError) as error:
-            # Two workers that find an empty database make its tables at once; the loser finds them made.
-            if not tries_left:
-                raise KwsError(f"--storage: the database refused: {one_line(error.orig)}") from error
-            time.sleep(0.2)
-        except (sqlalchemy.exc.SQLAlchemyError, RuntimeError, ValueError) as error:
-            reason = one_line(getattr(error, "orig", None) or error, 200)
-            raise KwsError(f"--storage: the database cannot be used: {reason}") from error
-
-
 def _process_here():
-    return {"machine": _machine(), "host": platform.node(), "pid": os.getpid(), "started": _process_started(os.getpid())}
+    pid = os.getpid()
+    return {"machine": _machine(), "host": platform.node(), "pid": pid, "started": _process_started(pid)}
 
 
 def _machine():
