@@ -67,22 +67,36 @@ def _parser():
     train.add_argument("--config", metavar="FILE", help="settings from a YAML file; flags win over it")
     train.add_argument("--resume", metavar="RUN_ID", help="go on with a run from its last checkpoint")
 
-    sweep = command("sweep", _sweep, "a W&B sweep file, run without a server; the same command goes on after a stop")
+    sweep = command("sweep", _sweep, "a W&B sweep file, run without a server; run again, it goes on")
     sweep.add_argument("file", metavar="SWEEP.yaml")
-    sweep.add_argument("--set", nargs="+", action="extend", default=[], metavar="KEY=VALUE", dest="overrides",
-                       help="override a fixed parameter or narrow a swept one: epochs=3 seed=0,1")  # fmt: skip
+    sweep.add_argument(
+        "--set",
+        nargs="+",
+        action="extend",
+        default=[],
+        metavar="KEY=VALUE",
+        dest="overrides",
+        help="override a fixed parameter or narrow a swept one: epochs=3 seed=0,1",
+    )
     sweep.add_argument("--jobs", type=int, metavar="N", help="cells at once (default: one a CPU)")
-    sweep.add_argument("--storage", metavar="URL", help="an Optuna storage to share the sweep over: postgresql://… or a "
-                       "journal file's path (default: a journal below runs/sweeps)")  # fmt: skip
+    sweep.add_argument(
+        "--storage",
+        metavar="URL",
+        help="share the sweep over an Optuna storage: postgresql://… or a journal file's path",
+    )
     sweep.add_argument("--count", type=int, metavar="N", help="runs of a random or bayes sweep, in place of run_cap")
     sweep.add_argument("--status", action="store_true", help="print how the sweep stands, and start nothing")
     sweep.add_argument("--retry-failed", action="store_true", help="run failed cells again")
 
     report = command("report", _report, "one page from finished runs: index.html, figures, runs.csv, report.md")
-    report.add_argument("sources", nargs="*", metavar="SOURCE",
-                        help="run folders, folders of them, ENTITY/PROJECT or a sweep's path on W&B (default: runs)")  # fmt: skip
+    report.add_argument(
+        "sources",
+        nargs="*",
+        metavar="SOURCE",
+        help="run folders, folders of them, ENTITY/PROJECT or a sweep's path on W&B (default: runs)",
+    )
     report.add_argument("--out", default="report", metavar="DIR", help="where to (default: report)")
-    report.add_argument("--data_dir", metavar="DIR", help="where the misheard clips' sound is (default: as the runs say)")
+    report.add_argument("--data_dir", metavar="DIR", help="where the clips' sound is (default: as the runs say)")
     report.add_argument("--publish", action="store_true", help="also as a W&B report and workspace")
 
     predict = command("predict", _predict, "what a trained run hears in WAV files")

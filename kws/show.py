@@ -131,7 +131,13 @@ def predictions(heard, as_json):
         return
     if not console.is_terminal:  # lines that other programs can cut apart
         for prediction in heard:
-            print(f"{prediction.file}\t{prediction.word}\t{prediction.probability:.4f}\t{prediction.milliseconds:.2f} ms")
+            fields = (
+                prediction.file,
+                prediction.word,
+                f"{prediction.probability:.4f}",
+                f"{prediction.milliseconds:.2f} ms",
+            )
+            print(*fields, sep="\t")
         return
     table = Table()
     for name in ("file", "word", "probability", "at", "ms a clip"):
@@ -146,8 +152,10 @@ def predictions(heard, as_json):
 
 def sweep_status(status):
     """Print how a sweep stands: expected, finished, running, failed, missing cells, the last two by name."""
-    line(f"sweep {status.sweep_id}: {status.expected} cells expected, {status.finished} finished, {status.running} running, "
-         f"{len(status.failed)} failed, {len(status.missing)} missing")  # fmt: skip
+    counts = {"finished": status.finished, "running": status.running}
+    counts |= {"failed": len(status.failed), "missing": len(status.missing)}
+    figures = ", ".join(f"{number} {name}" for name, number in counts.items())
+    line(f"sweep {status.sweep_id}: {status.expected} cells expected, {figures}")
     for name, reason in status.failed.items():
         line(f"  failed   {name}: {reason}")
     for name in status.missing:

@@ -15,7 +15,7 @@ from importlib import metadata
 from pathlib import Path
 
 from kws import __version__
-from kws.config import one_line, resolve
+from kws.config import one_line, read_yaml, resolve
 from kws.errors import KwsError
 from kws.files import write_json, write_text
 
@@ -37,7 +37,9 @@ class RunFolder:
             self.path.mkdir(parents=True, exist_ok=True)
             self._lock = open(self.path / ".lock", "w")  # the lock ends with the process, however it ends
         except OSError as error:
-            raise KwsError(f"run_dir: {self.path} cannot be written ({error.strerror}); choose another --run_dir") from error
+            raise KwsError(
+                f"run_dir: {self.path} cannot be written ({error.strerror}); choose another --run_dir"
+            ) from error
         try:
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
@@ -85,7 +87,8 @@ class Tracker:
         # Where the run is to be seen, or to be uploaded from.
         self.url = None if self.offline or self.disabled else self._run.url
         self.sync_dir = str(self._run.sync_dir) if self.offline and not self.disabled else None
-        self.logged = 0 if self.disabled else self._run.step  # rows that the W&B run holds already: one an epoch
+        # Rows that the W&B run holds already, one an epoch. (`run.step` is 0 in a resumed run until its first log.)
+        self.logged = 0 if self.disabled else min(self._run.starting_step, config.epochs)
         try:
             self.config = resolve(("run.config", dict(self._run.config)))
             if self.config != config:
@@ -187,6 +190,16 @@ class Tracker:
         self._run.finish(exit_code={"finished": 0, "failed": 1, "preempted": 143}[state])
 
 
+def handed_over():
+    """Return the settings that a W&B agent hands over in a file, all that there is where its command lacks ${args}.
+
+    `wandb.init` lays the same file over the run's config; name, group and folder of the run are settled before that.
+    """
+    path = os.environ.get("WANDB_SWEEP_PARAM_PATH")
+    entries = read_yaml(path) if path else {}
+    return {key: entry["value"] for key, entry in entries.items() if isinstance(entry, dict) and "value" in entry}
+
+
 def new_run_id():
     """Return the run's id: $WANDB_RUN_ID (what an agent sets) or eight random letters and digits."""
     given = os.environ.get("WANDB_RUN_ID")
@@ -218,6 +231,14 @@ def record(config, run_id, data_info, device_name, sweep_id=None):
         "device_name": device_name,
         "started": datetime.now(UTC).isoformat(timespec="seconds"),
     }
+
+
+def wandb_settings():
+    """Return W&B's own (mode, server address) here: from the environment, its settings files and its defaults."""
+    import wandb
+
+    settings = wandb.setup().settings
+    return settings.mode, settings.base_url
 
 
 def git_commit():

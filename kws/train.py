@@ -48,6 +48,7 @@ def train(config, run_id=None, resume=False, sweep_id=None, on_epoch=None, say=t
     when the loss is not finite, Preempted on SIGTERM and SIGINT.
     """
     started = time.perf_counter()
+    config = resolve(("the settings", config.as_dict()), ("the agent's settings", tracking.handed_over()))
     parts = prepare(config, say)
     if run_id is None:
         run_id = tracking.new_run_id()
@@ -57,7 +58,9 @@ def train(config, run_id=None, resume=False, sweep_id=None, on_epoch=None, say=t
     try:
         if folder.state and not (resume or requeued):
             raise KwsError(f"run {run_id}: {folder.path} exists; go on with --resume {run_id}, or choose another id")
-        record = tracking.record(config, run_id, parts.corpus.info(config.data == "synthetic"), str(parts.device), sweep_id)
+        record = tracking.record(
+            config, run_id, parts.corpus.info(config.data == "synthetic"), str(parts.device), sweep_id
+        )
         tracker = tracking.Tracker(config, run_id, record, resume or requeued, say)
         if tracker.config != config:  # an agent's or a resumed run's config won
             config = tracker.config
@@ -218,7 +221,9 @@ class Run:
             "test/accuracy": test.accuracy,
             "test/loss": test.loss,
             "test/errors": test.errors,
-            "time/epoch_s_median": median([row["time/epoch_s"] for row in self.rows[1:]] or [self.rows[0]["time/epoch_s"]]),
+            "time/epoch_s_median": median(
+                [row["time/epoch_s"] for row in self.rows[1:]] or [self.rows[0]["time/epoch_s"]]
+            ),
         } | costs.summary()
 
     def _save(self, name, content):
@@ -239,7 +244,9 @@ class Run:
             if name not in (*CIRCUMSTANCES, "epochs") and getattr(then, name) != getattr(self.config, name)
         ]
         if changed:
-            raise KwsError(f"run {self.folder.run_id}: began with another {', '.join(changed)}; start a new run for that")
+            raise KwsError(
+                f"run {self.folder.run_id}: began with another {', '.join(changed)}; start a new run for that"
+            )
         if checkpoint["fingerprint"] != self.parts.corpus.fingerprint:
             raise KwsError(f"run {self.folder.run_id}: the data changed since it began; start a new run for them")
         self.parts.model.load_state_dict(checkpoint["model"])
@@ -256,7 +263,9 @@ def read_checkpoint(path, device="cpu"):
             raise ValueError
         return checkpoint
     except Exception as error:  # a damaged, foreign or hostile file makes torch.load raise many kinds
-        raise KwsError(f"{path}: is not a whole checkpoint of kws ({type(error).__name__}); take another run") from error
+        raise KwsError(
+            f"{path}: is not a whole checkpoint of kws ({type(error).__name__}); take another run"
+        ) from error
 
 
 def best_row(rows):
