@@ -142,7 +142,7 @@ class Run:
         """Train one epoch, validate, keep checkpoint and row, and return the row."""
         lr = self.scheduler.get_last_lr()[0]
         began = time.perf_counter()
-        loss, accuracy = self._train_epoch(epoch)
+        loss, accuracy = self.train_epoch(epoch)
         seconds = time.perf_counter() - began
         validation = evaluate(self.parts.model, self.parts.corpus.validation)
         row = {
@@ -170,7 +170,7 @@ class Run:
         self.folder.write_rows(self.rows)
         return row
 
-    def _train_epoch(self, epoch):
+    def train_epoch(self, epoch):
         """One pass over the training clips. Returns mean loss and accuracy, as seen while the weights moved."""
         batches, network, device = self.parts.batches, self.parts.model, self.parts.device
         generator = epoch_generator(self.config.seed, epoch)
