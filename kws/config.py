@@ -3,6 +3,7 @@
 import difflib
 import math
 import os
+import reprlib
 from dataclasses import asdict, dataclass, field, fields
 
 from kws.errors import KwsError
@@ -31,7 +32,8 @@ class Config:
     data_dir: str = _setting(lambda: os.environ.get("KWS_DATA") or "data", "the folder that holds SpeechCommands/")
     n_mels: int = _setting(20, "mel bands of the log-mel layer", 1, 128)
     n_fft: int = _setting(400, "samples of an STFT frame (16 kHz)", 16, 4096)
-    hop_length: int = _setting(160, "samples between STFT frames", 1, 1600)
+    # Four poolings by two need 16 frames of the second: 1000 samples leave 17.
+    hop_length: int = _setting(160, "samples between STFT frames", 1, 1000)
     channels: int = _setting(64, "channels of the four convolutions", 1, 1024)
     kernel_size: int = _setting(5, "frames that a convolution sees (odd)", 1, 31)
     groups: int = _setting(1, "groups of the last three convolutions; divides channels", 1, 1024)
@@ -91,7 +93,7 @@ def resolve(*layers):
 
 def setting_name(key, where):
     """Return the setting that `key` means, None for what W&B or a record adds. Raises KwsError if unknown."""
-    name = str(key).replace("-", "_")
+    name = one_line(key).replace("-", "_")
     if name in SETTINGS:
         return name
     if name.startswith("_") or name in RECORDED or name == "wandb_version":
@@ -124,6 +126,7 @@ def parse_flags(arguments):
                 value = True
             else:
                 raise KwsError(f"flag: --{key} has no value; write --{key}=VALUE")
+        values.pop(key, None)  # of a flag given twice, in either spelling, the last one counts
         values[key] = value
     return values
 
@@ -153,7 +156,11 @@ def read_yaml(path):
 
 def one_line(value, limit=120):
     """Return `value` as printable text without line breaks, cut at `limit` characters: for messages."""
-    text = "".join(character if character.isprintable() else " " for character in str(value))
+    try:
+        text = reprlib.repr(value) if isinstance(value, (dict, list, set, tuple)) else str(value)
+    except ValueError:  # Python does not write out a number of thousands of digits
+        text = f"{type(value).__name__} too long to show"
+    text = "".join(character if character.isprintable() else " " for character in text)
     return text if len(text) <= limit else text[: limit - 1] + "…"
 
 
@@ -234,7 +241,10 @@ def _to_text(value):
 def _to_words(value):
     if isinstance(value, str):  # no,yes - or, from an agent, a list's repr: ['no', 'yes']
         value = [word.strip().strip("'\"") for word in value.strip().strip("[]()").split(",")]
-    words = tuple(_to_text({True: "yes", False: "no"}.get(word, word)) for word in value)  # YAML reads no as False
+    if not isinstance(value, (list, tuple)):
+        raise ValueError
+    spoken = [("no", "yes")[word] if isinstance(word, bool) else word for word in value]  # YAML reads no as False
+    words = tuple(_to_text(word) for word in spoken)
     # A word is a folder's name inside the data set.
     if len(set(words)) != 2 or len(words) != 2 or not all(word.isidentifier() for word in words):
         raise ValueError

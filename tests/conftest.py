@@ -12,6 +12,8 @@ os.environ["OMP_NUM_THREADS"] = "1"  # before torch is imported: the tests' netw
 
 from corpus import make_corpus
 
+pytest.register_assert_rewrite("training")  # its assertions are to say what differs
+
 TINY = ("--channels=8", "--epochs=2", "--batch_size=16")  # a run of a second
 REPOSITORY = Path(__file__).resolve().parent.parent
 
