@@ -139,7 +139,7 @@ def _fault(folder, words, marker):
     for word in words:
         if marker is not None and word not in marker["words"]:
             return f"it holds {', '.join(marker['words'])}, not {word}"
-        sizes = _sizes(folder / word)
+        sizes = wav_sizes(folder / word)
         empty = [name for name, size in sizes.items() if size < SMALLEST_WAV]
         missing = [name for name in listed if name.startswith(f"{word}/") and name[len(word) + 1 :] not in sizes]
         expected = marker["clips"][word] if marker else CLIPS.get(word) if full else None
@@ -151,12 +151,12 @@ def _fault(folder, words, marker):
             return f"{len(missing)} clips that its lists name are missing, such as {one_line(missing[0])}"
         if expected not in (None, len(sizes)):
             return f"{word!r} has {len(sizes):,} clips of {expected:,}"
-    if (full or marker) and not _sizes(folder / NOISE):
+    if (full or marker) and not wav_sizes(folder / NOISE):
         return f"there is no recording in {NOISE}"
     return None
 
 
-def _sizes(folder):
+def wav_sizes(folder):
     """Return {name: bytes} of the WAV files in a folder; none where it is missing."""
     if not folder.is_dir():
         return {}
