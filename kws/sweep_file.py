@@ -72,7 +72,7 @@ class Sweep:
         searched = self.searched
         if self.method == "grid":
             values = []
-            for name in reversed(searched):  # the last parameter runs fastest, as in nested loops
+            for name in reversed(searched):  # the last setting runs fastest, as in nested loops
                 choices = searched[name].grid(self.path)
                 values.append(choices[cell % len(choices)])
                 cell //= len(choices)
@@ -105,6 +105,8 @@ def load_sweep(path, overrides=(), count=None):
         raise KwsError(f"{path}: run_dir cannot be swept; the sweep's own files lie there")
     run_dir = run_dir.values[0] if run_dir else Config().run_dir
     parameters["run_dir"] = Parameter("run_dir", "constant", values=(run_dir,))
+    # One order whatever the file's and --set's: cells are numbered by it, and the sweep's hash ignores the order.
+    parameters = {name: parameters[name] for name in SETTINGS if name in parameters}
     metric, goal = _metric(path, content, method)
     name = _text(path, content, "name") or Path(path).stem
     sweep = Sweep(

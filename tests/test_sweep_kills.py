@@ -10,7 +10,7 @@ import signal
 import time
 
 from conftest import finish, start
-from sweeps import attempts, cells_at_work, is_alive, kill, results, wait_until, write_sweep
+from sweep_runs import attempts, cells_at_work, is_alive, kill, results, wait_until, write_sweep
 
 KILLS = int(os.environ.get("KWS_KILLS", 6))
 # Enough cells and epochs that the sweep is still at work when the last kill comes.
@@ -45,8 +45,8 @@ def test_a_sweep_that_is_killed_all_the_time_ends_like_an_undisturbed_one(work, 
             done["sweep", number.name] += 1
             process.wait(timeout=120)
             # Nobody is left who works on a cell without a sweep above him.
-            wait_until(lambda: not any(map(is_alive, victims)), "the killed sweep's cells are gone", 30)
-    process.wait(timeout=600) if process.poll() is None else None
+            wait_until(lambda left=victims: not any(map(is_alive, left)), "the killed sweep's cells are gone")
+    process.wait(timeout=600)
     last = finish(start("sweep", path, "--jobs", 2), timeout=600)
     assert last.status == 0, last.err + last.out
     assert f"{cells} of {cells} cells finished" in last.out
@@ -57,6 +57,9 @@ def test_a_sweep_that_is_killed_all_the_time_ends_like_an_undisturbed_one(work, 
     tried = attempts(next((work / "runs" / "sweeps").glob("*/journal.log")))
     finished = collections.Counter(cell for cell, ended in tried if ended == "finished")
     assert finished == collections.Counter(range(cells))
-    print(f"\n{done.total()} kills ({', '.join(f'{n} {s} of a {w}' for (w, s), n in sorted(done.items()))}) of a sweep of "
-          f"{cells} cells x {EPOCHS} epochs: {len(tried)} attempts "
-          f"({dict(collections.Counter(ended for _, ended in tried))}), {disturbed_s:.0f} s; undisturbed {undisturbed_s:.0f} s")  # fmt: skip
+    how = ", ".join(f"{count} {name} of a {who}" for (who, name), count in sorted(done.items()))
+    ends = dict(collections.Counter(ended for _, ended in tried))
+    print(
+        f"\n{done.total()} kills ({how}) of a sweep of {cells} cells x {EPOCHS} epochs: {len(tried)} attempts ({ends})"
+    )
+    print(f"{disturbed_s:.0f} s; undisturbed {undisturbed_s:.0f} s")

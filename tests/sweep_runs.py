@@ -14,11 +14,11 @@ SWEEPS = sorted((REPOSITORY / "sweeps").glob("*.yaml"))
 SMALL = {"channels": {"value": 8}, "batch_size": {"value": 16}, "epochs": {"value": 2}}  # a run of half a second
 
 
-def write_sweep(folder, parameters, name="sweep.yaml", **content):
+def write_sweep(folder, parameters, file="sweep.yaml", **content):
     """Write a sweep file with `parameters` (W&B specs) over those of a small run; `content` are top-level keys."""
     content = {"method": "grid", "metric": {"name": "best/val_accuracy", "goal": "maximize"}} | content
-    path = Path(folder) / name
-    path.write_text(yaml.safe_dump(content | {"parameters": SMALL | parameters}))
+    path = Path(folder) / file
+    path.write_text(yaml.safe_dump(content | {"parameters": SMALL | parameters}, sort_keys=False))
     return path
 
 
