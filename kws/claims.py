@@ -43,9 +43,7 @@ def claims(study):
 
 def _about_equal(study):
     text = "All n_mels give about the same test accuracy."
-    pairs = _all_pairs(
-        study, lambda run: run.summary["test/accuracy"], 1 / max(study.data_info.get("test", 0), 1)
-    )
+    pairs = _all_pairs(study, lambda run: run.summary["test/accuracy"], 1 / max(study.data_info["test"], 1))
     widest = max(pairs, key=lambda pair: abs(pair[2].mean))
     numbers = f"The widest gap is {_gap(widest)}; about the same is taken as within {points(ABOUT_EQUAL, 1)} points."
     if _too_few(pairs):
@@ -54,9 +52,7 @@ def _about_equal(study):
         return Claim(text, CONFIRMED, f"{numbers} Every interval lies within it.")
     if any(p < SIGNIFICANT and abs(item.mean) > ABOUT_EQUAL for _, _, item, p in pairs):
         return Claim(text, REFUTED, f"{numbers} That gap is larger and not chance.")
-    return Claim(
-        text, NOT_CONFIRMED, f"{numbers} The intervals reach beyond it: neither equal nor different is shown."
-    )
+    return Claim(text, NOT_CONFIRMED, f"{numbers} The intervals reach beyond it: neither equal nor different is shown.")
 
 
 def _less_stable(study, cell_80):
@@ -66,16 +62,12 @@ def _less_stable(study, cell_80):
     spread_others = {
         seed: sum(spreads) / len(spreads)
         for seed in study.seeds
-        if len(
-            spreads := [last_epochs_spread(run) for cell in others for run in cell.runs if run.seed == seed]
-        )
+        if len(spreads := [last_epochs_spread(run) for cell in others for run in cell.runs if run.seed == seed])
         == len(others)
     }
     difference = paired_difference(spread_others, spread_80)
     if math.isnan(difference.p) or difference.n < FEWEST_SEEDS:
-        return Claim(
-            text, NOT_CONFIRMED, f"Spread over the last epochs: {_few_seeds([(0, 0, difference, 0)])}"
-        )
+        return Claim(text, NOT_CONFIRMED, f"Spread over the last epochs: {_few_seeds([(0, 0, difference, 0)])}")
     numbers = (
         f"Over a run's last epochs the standard deviation of validation accuracy is {points(cell_80.stability.mean)} "
         f"points at 80 and {points(sum(spread_others.values()) / len(spread_others))} at the others in the mean "
@@ -89,9 +81,7 @@ def _less_stable(study, cell_80):
 
 def _best(study, cell_20):
     text = "n_mels 20 is the best."
-    pairs = _all_pairs(
-        study, lambda run: run.summary["test/accuracy"], 1 / max(study.data_info.get("test", 0), 1)
-    )
+    pairs = _all_pairs(study, lambda run: run.summary["test/accuracy"], 1 / max(study.data_info["test"], 1))
     mine = [pair for pair in pairs if cell_20 in pair[:2]]
     # Differences turned so that they read: 20 minus the other.
     leads = [(item.mean if b is cell_20 else -item.mean, p) for a, b, item, p in mine]
@@ -105,9 +95,7 @@ def _best(study, cell_20):
     if any(lead < 0 and p < SIGNIFICANT for lead, p in leads):
         return Claim(text, REFUTED, numbers)
     place = sum(lead < 0 for lead, _ in leads) + 1
-    return Claim(
-        text, NOT_CONFIRMED, f"{numbers} 20 stands in place {place}, but its lead or lag may be chance."
-    )
+    return Claim(text, NOT_CONFIRMED, f"{numbers} 20 stands in place {place}, but its lead or lag may be chance.")
 
 
 def _equal_time(study):
@@ -115,12 +103,12 @@ def _equal_time(study):
     pairs = _all_pairs(study, lambda run: math.log(run.summary["time/epoch_s_median"]))
     a, b, item, p = max(pairs, key=lambda pair: abs(pair[2].mean))
     times = ", ".join(f"{cell.short_label}: {seconds(cell.epoch_s.mean)}" for cell in study.cells)
-    numbers = f"Mean epoch time by groups is {times}; {b.label} takes {math.exp(item.mean):.2f} times as long as {a.label}"
+    numbers = (
+        f"Mean epoch time by groups is {times}; {b.label} takes {math.exp(item.mean):.2f} times as long as {a.label}"
+    )
     if _too_few(pairs):
         return Claim(text, NOT_CONFIRMED, f"{numbers}. {_few_seeds(pairs)}")
-    numbers += (
-        f" (95 % interval {math.exp(item.low):.2f} to {math.exp(item.high):.2f}, Holm-corrected {p_text(p)})."
-    )
+    numbers += f" (95 % interval {math.exp(item.low):.2f} to {math.exp(item.high):.2f}, Holm-corrected {p_text(p)})."
     margin = math.log(1 + EQUAL_TIME)
     if all(-margin < item.low and item.high < margin for _, _, item, _ in pairs):
         return Claim(text, CONFIRMED, f"{numbers} Every ratio is within a tenth.")
@@ -145,17 +133,13 @@ def _halving(study):
 def _doubling(study):
     text = "FLOPs double with each doubling of groups."
     ratios = _doublings(study, "flops")
-    numbers = (
-        f"From groups {_chain(study)} the FLOPs are {', '.join(count(cell.flops) for cell in study.cells)}"
-    )
+    numbers = f"From groups {_chain(study)} the FLOPs are {', '.join(count(cell.flops) for cell in study.cells)}"
     if not ratios:
         return Claim(text, NOT_CONFIRMED, f"{numbers}; no value is the double of another.")
     numbers += f"; each doubling multiplies them by {', '.join(f'{ratio:.2f}' for ratio in ratios)}."
     if all(1.8 < ratio < 2.2 for ratio in ratios):
         return Claim(text, CONFIRMED, numbers)
-    contradiction = (
-        " They fall: the earlier report has it the wrong way round." if all(r < 1 for r in ratios) else ""
-    )
+    contradiction = " They fall: the earlier report has it the wrong way round." if all(r < 1 for r in ratios) else ""
     return Claim(text, REFUTED, numbers + contradiction)
 
 
@@ -179,7 +163,7 @@ def _all_pairs(study, value, resolution=0.0):
         for b in study.cells[index + 1 :]:
             values = ({run.seed: value(run) for run in cell.runs} for cell in (a, b))
             pairs.append((a, b, paired_difference(*values, resolution)))
-    return [(*pair, p) for pair, p in zip(pairs, holm([item.p for _, _, item in pairs]))]
+    return [(*pair, p) for pair, p in zip(pairs, holm([item.p for _, _, item in pairs]), strict=True)]
 
 
 def _gap(pair):

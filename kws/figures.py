@@ -61,7 +61,7 @@ def _axis_label(study):
 
 
 def _by_seed_text(study):
-    return f"Each dot is a seed; the bar is the mean and its 95 % interval (n = {_n_text(study)})."
+    return f"Each dot is a seed; the bar is the mean and its 95 % interval (n = {_n_text(study)})."
 
 
 def _n_text(study):
@@ -94,7 +94,9 @@ def _accuracy(study):
 
 
 def _epoch_time(study):
-    caption = f"Median seconds of a training epoch, validation left out, the first epoch dropped. {_by_seed_text(study)}"
+    caption = (
+        f"Median seconds of a training epoch, validation left out, the first epoch dropped. {_by_seed_text(study)}"
+    )
     return _dots(
         study, "epoch-time", f"Epoch time by {_axis_label(study)}", caption,
         {"label": "seconds an epoch", "format": "seconds", "zero": True},
@@ -120,11 +122,10 @@ def _bars(study, what):
     title, label = {"params": ("Parameters", "parameters"), "flops": ("FLOPs", "FLOPs a clip")}[what]
     caption = {
         "params": "Trained numbers of the network.",
-        "flops": "Arithmetic of the network for one clip of a second (2 x multiply-accumulates), the log-mel layer left out.",
+        "flops": "Arithmetic of the network for a second (2 x multiply-accumulates), the log-mel layer left out.",
     }[what]
     bars = [
-        {"label": cell.short_label, "color": index, "y": getattr(cell, what)}
-        for index, cell in enumerate(study.cells)
+        {"label": cell.short_label, "color": index, "y": getattr(cell, what)} for index, cell in enumerate(study.cells)
     ]
     return _figure(
         study, what, "bars", f"{title} by {_axis_label(study)}", caption,
@@ -179,7 +180,7 @@ def _series(label, color, runs, column):
         "mean": [sum(values) / len(values) if values else None for values in by_epoch],
         "low": [min(values, default=None) for values in by_epoch],
         "high": [max(values, default=None) for values in by_epoch],
-        "runs": [{"name": run.name, "y": values} for run, values in zip(runs, columns)]
+        "runs": [{"name": run.name, "y": values} for run, values in zip(runs, columns, strict=True)]
         if len(runs) > 1
         else [],
     }
@@ -202,12 +203,13 @@ def _trade_off(study):
         for index, cell in enumerate(study.cells)
     ]
     caption = (
-        "Mean validation accuracy with its 95 % interval. The line is the Pareto front: no other value is both cheaper and "
-        "as accurate. Intervals that overlap make a step of the front uncertain."
+        "Mean validation accuracy with its 95 % interval. The line is the Pareto front: no other value is both "
+        "cheaper and as accurate. Intervals that overlap make a step of the front uncertain."
     )
     return _figure(
         study, "trade-off", "scatter", "Accuracy against FLOPs", caption,
-        {"label": "FLOPs a clip", "format": "count", "log": True}, {"label": "validation accuracy", "format": "percent"},
+        {"label": "FLOPs a clip", "format": "count", "log": True},
+        {"label": "validation accuracy", "format": "percent"},
         cells=cells,
     )  # fmt: skip
 
@@ -243,9 +245,7 @@ def _parallel(study):
     axes = []
     for name in study.parameters:
         values = sorted({run.config.get(name) for run in study.runs}, key=lambda v: (isinstance(v, str), v))
-        numeric = (
-            all(isinstance(v, (int, float)) and not isinstance(v, bool) for v in values) and len(values) > 6
-        )
+        numeric = all(isinstance(v, (int, float)) and not isinstance(v, bool) for v in values) and len(values) > 6
         log = numeric and min(values) > 0 and max(values) / min(values) > 20
 
         def place(value, values=values, numeric=numeric, log=log):
@@ -258,9 +258,7 @@ def _parallel(study):
         axes.append((name, place, [{"at": place(v), "text": value_text(v)} for v in ticks]))
     scores = [run.summary["best/val_accuracy"] for run in study.runs]
     low, high = min(scores), max(scores)
-    ranked = sorted(
-        study.runs, key=lambda run: run.summary["best/val_accuracy"]
-    )  # the best are drawn last, on top
+    ranked = sorted(study.runs, key=lambda run: run.summary["best/val_accuracy"])  # the best are drawn last, on top
     lines = []
     for run in ranked:
         score = run.summary["best/val_accuracy"]
@@ -270,7 +268,8 @@ def _parallel(study):
     ends = [{"at": 0.0, "text": percent(low)}, {"at": 1.0, "text": percent(high)}]
     return _figure(
         study, "parallel", "parallel", "Every run, from its settings to validation accuracy",
-        "One line a run; the darker, the more accurate.", {"label": ""}, {"label": "validation accuracy", "format": "percent"},
+        "One line a run; the darker, the more accurate.",
+        {"label": ""}, {"label": "validation accuracy", "format": "percent"},
         axes=[{"name": name, "ticks": ticks} for name, _, ticks in axes] + [{"name": "val accuracy", "ticks": ends}],
         lines=lines,
     )  # fmt: skip
@@ -278,13 +277,11 @@ def _parallel(study):
 
 def _importance(study):
     scores = [run.summary["best/val_accuracy"] for run in study.runs]
-    shares = {
-        name: importance([run.config.get(name) for run in study.runs], scores) for name in study.parameters
-    }
+    shares = {name: importance([run.config.get(name) for run in study.runs], scores) for name in study.parameters}
     ranked = sorted(shares, key=lambda name: -shares[name])
     caption = (
-        "Share of the variance of the runs' ranks by validation accuracy that a setting explains by itself (epsilon squared); "
-        "what settings do together is not in it. With few runs it is rough."
+        "Share of the variance of the runs' ranks by validation accuracy that a setting explains by itself (epsilon "
+        "squared); what settings do together is not in it. With few runs it is rough."
     )
     bars = [{"label": name, "color": 0, "y": shares[name]} for name in ranked]
     return _figure(
@@ -297,17 +294,18 @@ def _threshold_curves(study):
     run = study.chosen_run
     if not run.predictions:
         return []
-    labels, probabilities = (torch.tensor(column) for column in zip(*run.predictions.values()))
+    labels, probabilities = (torch.tensor(column) for column in zip(*run.predictions.values(), strict=True))
     evaluation = Evaluation(list(run.predictions), labels, probabilities, math.nan)
-    false_rate, true_rate = zip(*evaluation.roc())
-    recall, precision = zip(*evaluation.precision_recall())
+    false_rate, true_rate = zip(*evaluation.roc(), strict=True)
+    recall, precision = zip(*evaluation.precision_recall(), strict=True)
     area = float(np.trapezoid(true_rate, false_rate))
     average = float(np.sum(np.diff(recall) * precision[1:]))
-    words = run.config.get("words") or ["label 0", "label 1"]
+    words = run.config["words"]
     zoom = area > 0.99  # the whole square would show a corner
     note = " Only the corner near the ideal is shown." if zoom else ""
     roc = _curve(
-        study, "roc", f"ROC of {run.name}", f"Area under the curve {area:.5f}; {words[1]!r} is the positive word.{note}",
+        study, "roc", f"ROC of {run.name}",
+        f"Area under the curve {area:.5f}; {words[1]!r} is the positive word.{note}",
         ("false positive rate", false_rate, [0, 0.1] if zoom else [0, 1]), ("true positive rate", true_rate, zoom),
     )  # fmt: skip
     pr = _curve(
@@ -319,9 +317,7 @@ def _threshold_curves(study):
 
 def _curve(study, name, title, caption, x, y):
     (x_label, xs, x_domain), (y_label, ys, zoom) = x, y
-    series = [
-        {"name": y_label, "color": 0, "x": list(xs), "mean": list(ys), "low": [], "high": [], "runs": []}
-    ]
+    series = [{"name": y_label, "color": 0, "x": list(xs), "mean": list(ys), "low": [], "high": [], "runs": []}]
     return _figure(
         study, name, "lines", title, caption,
         {"label": x_label, "format": "percent", "domain": x_domain},
@@ -335,17 +331,13 @@ def summary_text(figure):
     def show(value):
         if value is None:
             return "n/a"
-        return {"percent": percent, "count": count}.get(figure["y"].get("format"), lambda v: f"{v:.3g}")(
-            value
-        )
+        return {"percent": percent, "count": count}.get(figure["y"].get("format"), lambda v: f"{v:.3g}")(value)
 
     items = {
         "dots": lambda: [f"{group['label']}: {show(group['mean'])}" for group in figure["groups"]],
         "bars": lambda: [f"{bar['label']}: {show(bar['y'])}" for bar in figure["bars"]],
         "lines": lambda: [f"{s['name']} ends at {show(s['mean'][-1])}" for s in figure["series"]],
-        "scatter": lambda: [
-            f"{cell['label']}: {show(cell['y'])} at {count(cell['x'])}" for cell in figure["cells"]
-        ],
+        "scatter": lambda: [f"{cell['label']}: {show(cell['y'])} at {count(cell['x'])}" for cell in figure["cells"]],
         "heat": lambda: [f"{s['text']}" for s in figure["squares"]],
         "parallel": lambda: [f"{len(figure['lines'])} runs"],
     }[figure["kind"]]()

@@ -12,9 +12,12 @@ def percent(fraction, digits=2):
     return "n/a" if math.isnan(fraction) else f"{100 * fraction:.{digits}f} %"
 
 
-def points(fraction, digits=2):
-    """Return a difference of two accuracies in percentage points."""
-    return "n/a" if math.isnan(fraction) else f"{100 * fraction:.{digits}f}"
+def points(fraction, digits=2, sign=False):
+    """Return a fraction, or a difference of two, in percentage points, with a minus sign that is none of a hyphen's."""
+    if math.isnan(fraction):
+        return "n/a"
+    number = round(100 * fraction, digits) + 0.0  # no -0.00
+    return f"{number:{'+' if sign else ''}.{digits}f}".replace("-", "−")
 
 
 def estimate(item):

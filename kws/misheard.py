@@ -45,14 +45,14 @@ def misheard(study, data_dir=None):
         return sum(p if label else 1 - p for label, p in seen[clip]) / len(seen[clip])
 
     worst = sorted(wrong, key=lambda clip: (-wrong[clip], right_probability(clip), clip))[:MOST_CLIPS]
-    words = runs[0].config.get("words") or ["label 0", "label 1"]
+    words = runs[0].config["words"]
     folder = _folder(study, data_dir)
     clips = []
     for clip in worst:
         label = seen[clip][0][0]
         media = _media(folder, clip)
         counts = (wrong[clip], len(seen[clip]), right_probability(clip))
-        clips.append(Clip(clip, str(words[label]), str(words[1 - label]), *counts, *media))
+        clips.append(Clip(clip, words[label], words[1 - label], *counts, *media))
     return clips, len(wrong)
 
 
@@ -97,7 +97,7 @@ def _picture(samples):
     waveform[: len(samples)] = torch.from_numpy(samples).float() / 32768
     log_mel = LogMelFilterBanks(n_mels=64)(waveform).numpy()
     buffer = io.BytesIO()
-    # The quietest 8 nats are left dark: below lies rounding noise, not speech.
+    # Dark is 14 nats below the loudest, or the floor of the layer where that is higher.
     top = log_mel.max()
     matplotlib.image.imsave(
         buffer,

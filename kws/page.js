@@ -98,6 +98,19 @@ function frame(plot, figure, x, yDomain) {
 const pathOf = (points, step) =>
   points.map(([x, y], i) => `${i === 0 ? "M" : step ? `H${x.toFixed(1)}V` : "L"}${i && step ? "" : x.toFixed(1) + " "}${y.toFixed(1)}`).join("");
 
+// Writes a mark's name beside it, at the first of eight places where it covers nothing that is there already.
+function label(svg, box, taken, x, y, text) {
+  const node = element("text", { class: "strong" }, svg, text);
+  const width = node.getComputedTextLength();
+  const places = [-14, 18, -30, 34].flatMap((dy) => [[x + 11, y + dy], [x - 11 - width, y + dy]]);
+  const free = places.filter(([left, base]) => left > box.left && left + width < box.right + 10 &&
+    taken.every(([l, t, w, h]) => left > l + w || left + width < l || base < t || base - 12 > t + h));
+  const [left, base] = free[0] || places[0];
+  taken.push([left, base - 12, width, 14]);
+  node.setAttribute("x", left);
+  node.setAttribute("y", base);
+}
+
 const drawers = {
   lines(plot, figure, state) {
     const shown = figure.series.filter((_, index) => !state.hidden.has(index));
@@ -132,15 +145,17 @@ const drawers = {
 
   dots(plot, figure) {
     const ys = figure.groups.flatMap((g) => [g.mean, g.low, g.high, ...g.points.map((p) => p.y)]);
-    const { svg, xScale, yScale } = frame(plot, figure, { names: figure.groups.map((g) => g.label) }, padded(ys, figure.y));
+    const { svg, box, xScale, yScale } = frame(plot, figure, { names: figure.groups.map((g) => g.label) }, padded(ys, figure.y));
     const targets = [], keys = [];
+    const most = Math.max(...figure.groups.map((g) => g.points.length));
+    const gap = Math.min(8, ((box.right - box.left) / figure.groups.length - 28) / most);
     figure.groups.forEach((g, index) => {
       const taken = new Map(); // dots of equal height stand side by side
       for (const point of g.points) {
         if (point.y === null) continue;
         const y = yScale(point.y), slot = Math.round(y / 5), place = taken.get(slot) || 0;
         taken.set(slot, place + 1);
-        const x = xScale(index) - 9 - place * 8;
+        const x = xScale(index) - 9 - place * gap;
         element("circle", { cx: x, cy: y, r: 4, fill: color(g.color), opacity: 0.75, class: "dot" }, svg);
         targets.push({ x, y, text: `${point.name}\n${show(point.y, figure.y.format)}` });
       }
@@ -171,12 +186,12 @@ const drawers = {
     const front = figure.cells.filter((c) => c.front).sort((a, b) => a.x - b.x);
     element("path", { d: pathOf(front.map((c) => [xScale(c.x), yScale(c.y)]), true), fill: "none", stroke: "var(--soft)", "stroke-dasharray": "4 4", class: "front" }, svg);
     const few = figure.cells.length <= 8;
+    const labels = figure.cells.map((c) => [xScale(c.x) - 8, yScale(c.y) - 8, 16, 16]); // dots are in a label's way too
     const keys = figure.cells.map((cell) => {
       const [x, y] = [xScale(cell.x), yScale(cell.y)];
       if (few && cell.low !== null) element("line", { x1: x, x2: x, y1: yScale(cell.low), y2: yScale(cell.high), stroke: color(cell.color), "stroke-width": 2, opacity: 0.6 }, svg);
       element("circle", { cx: x, cy: y, r: few ? 6 : 4, fill: cell.front ? color(cell.color) : "var(--card)", stroke: color(cell.color), "stroke-width": 2, class: "dot" }, svg);
-      const end = x > (box.left + box.right) / 2;
-      if (few) element("text", { x: x + (end ? -11 : 11), y: y - 8, "text-anchor": end ? "end" : "start", class: "strong" }, svg, cell.label);
+      if (few) label(svg, box, labels, x, y, cell.label);
       return { x, y, text: `${cell.label}\n${show(cell.x, "count")} FLOPs, ${show(cell.y, figure.y.format)}` };
     });
     return { svg, targets: keys, keys };

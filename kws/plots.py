@@ -78,9 +78,7 @@ def _lines(axes, figure):
     for series in figure["series"]:
         color = _color(series["color"])
         for run in series["runs"]:
-            axes.plot(
-                series["x"][: len(run["y"])], _numbers(run["y"]), color=color, alpha=0.25, linewidth=0.7
-            )
+            axes.plot(series["x"][: len(run["y"])], _numbers(run["y"]), color=color, alpha=0.25, linewidth=0.7)
         if series["runs"]:
             axes.fill_between(
                 series["x"],
@@ -92,7 +90,8 @@ def _lines(axes, figure):
             )
         axes.plot(
             series["x"], _numbers(series["mean"]), color=color, linewidth=2, label=series["name"],
-            linestyle=DASHES[series["color"] % len(DASHES)], drawstyle="steps-post" if figure.get("step") else "default",
+            linestyle=DASHES[series["color"] % len(DASHES)],
+            drawstyle="steps-post" if figure.get("step") else "default",
         )  # fmt: skip
     if len(figure["series"]) > 1:
         axes.legend()
@@ -141,9 +140,7 @@ def _categories(axes, labels):
 
 def _bars(axes, figure):
     heights = [bar["y"] for bar in figure["bars"]]
-    bars = axes.bar(
-        range(len(heights)), heights, color=[_color(bar["color"]) for bar in figure["bars"]], width=0.6
-    )
+    bars = axes.bar(range(len(heights)), heights, color=[_color(bar["color"]) for bar in figure["bars"]], width=0.6)
     if figure["y"].get("format") == "count":
         axes.bar_label(bars, [count(height) for height in heights], padding=2)
     _categories(axes, [bar["label"] for bar in figure["bars"]])

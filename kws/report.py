@@ -11,11 +11,12 @@ from kws.figures import figures
 from kws.files import write_text
 from kws.formatting import count, estimate, p_text, points, seconds
 from kws.plots import save
-from kws.report_page import page
+from kws.report_page import clips_text, facts_of, page
 from kws.results import CELL_SETTINGS
 from kws.sentences import answer, conclusions
 from kws.study import studies
 
+COLUMNS = ("study", "run_id", "run_name", "synthetic", "data_fingerprint", "left_out", "where")
 SUMMARY = (
     "best/epoch", "best/val_accuracy", "best/val_loss", "test/accuracy", "test/loss", "test/errors",
     "time/epoch_s_median", "model/params", "model/macs", "model/flops", "frontend/macs", "time/run_s",
@@ -35,16 +36,15 @@ def write(results, out_dir, data_dir=None):
     out_dir = Path(out_dir)
     try:
         (out_dir / "figures").mkdir(parents=True, exist_ok=True)
-        for study in found:
-            for figure in figures(study):
-                save(figure, out_dir / "figures")
+        drawn = [(study, figures(study)) for study in found]
+        for _, specs in drawn:
+            for spec in specs:
+                save(spec, out_dir / "figures")
         write_text(out_dir / "runs.csv", _runs_csv(found, results.excluded))
-        write_text(out_dir / "report.md", _markdown(found))
-        write_text(out_dir / "index.html", page(found, data_dir))
+        write_text(out_dir / "report.md", _markdown(drawn))
+        write_text(out_dir / "index.html", page(drawn, data_dir))
     except OSError as error:
-        raise KwsError(
-            f"{out_dir}: the report cannot be written ({error.strerror}); choose another --out"
-        ) from error
+        raise KwsError(f"{out_dir}: the report cannot be written ({error.strerror}); choose another --out") from error
     return out_dir / "index.html"
 
 
@@ -76,16 +76,12 @@ def _runs_csv(found, excluded):
     return text.getvalue()
 
 
-def _markdown(found):
+def _markdown(drawn):
     lines = ["# Keyword-spotting studies", ""]
-    for study in found:
-        info = study.data_info
-        kind = "**synthetic speech (espeak-ng)**" if study.synthetic else "Speech Commands v0.02"
-        lines += [f"## {_md(study.question)}", ""]
-        lines += [" ".join(_md(line) for line in answer(study)), ""]
+    for study, specs in drawn:
+        lines += [f"## {_md(study.question)}", "", " ".join(_md(line) for line in answer(study)), ""]
+        lines += [f"- {name}: {_md(text)}" for name, text in facts_of(study).items()]
         lines += [
-            f"Study {_md(study.name)}: {len(study.runs)} runs, {len(study.seeds)} seeds, on {kind} "
-            f"({info.get('train', 0)} / {info.get('val', 0)} / {info.get('test', 0)} clips to train, validate and test).",
             "",
             "| configuration | seeds | validation accuracy | test accuracy | parameters | FLOPs a clip | epoch |",
             "|---|---:|---:|---:|---:|---:|---:|",
@@ -93,8 +89,8 @@ def _markdown(found):
         for cell in study.cells:
             mark = " (recommended)" if cell is study.recommended and study.recommends else ""
             lines.append(
-                f"| {_md(cell.label)}{mark} | {cell.val.n} | {estimate(cell.val)} | {estimate(cell.test)} | {count(cell.params)} | "
-                f"{count(cell.flops)} | {seconds(cell.epoch_s.mean)} |"
+                f"| {_md(cell.label)}{mark} | {cell.val.n} | {estimate(cell.val)} | {estimate(cell.test)} | "
+                f"{count(cell.params)} | {count(cell.flops)} | {seconds(cell.epoch_s.mean)} |"
             )
         lines += ["", "Mean ± standard deviation over seeds (95 % interval of the mean).", ""]
         if study.recommends:
@@ -102,14 +98,12 @@ def _markdown(found):
         lines += [f"- {_md(line)}" for line in conclusions(study)] + [""]
         if judged := claims(study):
             lines += ["| claim of the earlier report | verdict | numbers |", "|---|---|---|"]
-            lines += [f"| {_md(item.text)} | {item.verdict} | {_md(item.evidence)} |" for item in judged] + [
-                ""
-            ]
-        for figure in figures(study):
+            lines += [f"| {_md(item.text)} | {item.verdict} | {_md(item.evidence)} |" for item in judged] + [""]
+        for spec in specs:
             lines += [
-                f"![{_md(figure['title'])}](figures/{figure['id']}.png)",
+                f"![{_md(spec['title'])}](figures/{spec['id']}.png)",
                 "",
-                f"{_md(figure['caption'])}",
+                f"{_md(spec['caption'])}",
                 "",
             ]
         lines += [f"- left out: {_md(item.name)}: {_md(item.reason)}" for item in study.excluded]
@@ -123,14 +117,10 @@ def _markdown_differences(study):
         "|---|---:|---:|---:|---:|",
     ]
     for item in study.comparisons:
-        clips = (
-            "" if item.clips is None else f"{item.clips[0]} against {item.clips[1]}, {p_text(item.clips[2])}"
-        )
         differences = " | ".join(
-            f"{points(d.mean)} ({points(d.low)} to {points(d.high)}), {p_text(d.p_holm)}"
-            for d in (item.val, item.test)
+            f"{points(d.mean)} ({points(d.low)} to {points(d.high)}), {p_text(d.p_holm)}" for d in (item.val, item.test)
         )
-        lines.append(f"| {_md(item.cell.label)} | {item.val.n} | {differences} | {clips} |")
+        lines.append(f"| {_md(item.cell.label)} | {item.val.n} | {differences} | {clips_text(item)} |")
     return [*lines, ""]
 
 

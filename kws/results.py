@@ -8,12 +8,13 @@ import time
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from kws.config import CIRCUMSTANCES, SETTINGS, read_yaml, resolve
+from kws.config import CIRCUMSTANCES, SETTINGS, one_line, read_yaml, resolve
 from kws.errors import KwsError
 
 # Two runs of one study that agree in all of these are the same cell.
 CELL_SETTINGS = tuple(name for name in SETTINGS if name not in CIRCUMSTANCES)
-NEEDED = ("best/val_accuracy", "test/accuracy", "model/params", "model/flops", "time/epoch_s_median")
+ACCURACIES = ("best/val_accuracy", "test/accuracy")
+COSTS = ("model/params", "model/flops", "time/epoch_s_median")
 _WANDB_PATH = re.compile(r"^([\w.-]+)/([\w. -]+?)(?:/(?:sweeps/)?([\w-]+))?$")
 
 
@@ -27,9 +28,7 @@ class Run:
     config: dict
     summary: dict
     history: dict  # column -> list of floats, one an epoch
-    predictions: dict = field(
-        default_factory=dict
-    )  # clip -> (label, probability of label 1); {} if not recorded
+    predictions: dict = field(default_factory=dict)  # clip -> (label, probability of label 1); {} if not recorded
     layers: list = field(default_factory=list)  # dicts of layer, output_shape, params, macs
     sweep_id: str = ""
 
@@ -113,28 +112,39 @@ def _without_duplicates(runs, excluded):
 
 def _judged(run, state, error=""):
     """Return the run, or an Excluded that says why it cannot count."""
+    reason = _fault(run) if state == "finished" else f"{state or 'unfinished'}{': ' + error if error else ''}"
+    return Excluded(run.name, run.where, run.study, one_line(reason, 300)) if reason else run
+
+
+def _fault(run):
+    """Return what keeps a finished run from counting, "" for nothing. Settings are checked as a new run's are."""
     try:
-        given = {name: run.config[name] for name in CELL_SETTINGS if name in run.config}
-        checked = resolve(("config", given)).as_dict()
+        given = {name: run.config[name] for name in (*CELL_SETTINGS, "words") if name in run.config}
+        run.config |= resolve(("config", given)).as_dict() | {k: v for k, v in run.config.items() if k in CIRCUMSTANCES}
     except KwsError as error:
-        return Excluded(run.name, run.where, run.study, str(error))
-    run.config |= {name: checked[name] for name in given}
-    missing = [name for name in NEEDED if not _is_number(run.summary.get(name))]
-    if state != "finished":
-        reason = f"{state or 'unfinished'}{': ' + error if error else ''}"
-    elif missing:
-        reason = f"its summary has no number for {', '.join(missing)}"
-    elif not run.data_info.get("fingerprint"):
-        reason = "its config says nothing about the data (data_info)"
-    elif not run.history.get("epoch"):
-        reason = "it has no metrics"
-    else:
-        return run
-    return Excluded(run.name, run.where, run.study, reason)
+        return str(error)
+    for name in ACCURACIES:
+        if not 0 <= run.summary.get(name, -1) <= 1:
+            return f"its summary has no {name} between 0 and 1"
+    for name in COSTS:
+        if run.summary.get(name, 0) <= 0:
+            return f"its summary has no {name}"
+    info = run.data_info
+    if not isinstance(info, dict) or not info.get("fingerprint"):
+        return "its config says nothing about the data (data_info)"
+    if not all(isinstance(info.get(name), int) and info[name] > 0 for name in ("train", "val", "test")):
+        return "its config does not say how many clips each split had (data_info)"
+    if not run.history.get("epoch"):
+        return "it has no metrics"
+    return ""
 
 
-def _is_number(value):
-    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+def _numbers(summary):
+    return {
+        name: value
+        for name, value in summary.items()
+        if isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+    }
 
 
 # Run folders
@@ -162,14 +172,14 @@ def _read_run(folder, sweeps):
             name=name,
             where=str(folder),
             config=config,
-            summary=summary,
+            summary=_numbers(summary),
             history=_history(_read_csv(folder / "metrics.csv")),
             predictions=_predictions(_read_csv(folder / "predictions.csv")),
             layers=_read_csv(folder / "layers.csv"),
             sweep_id=str(config.get("sweep_id") or ""),
         )
     except (OSError, ValueError, KeyError) as error:
-        return Excluded(folder.name, str(folder), "", f"cannot be read: {' '.join(str(error).split())}")
+        return Excluded(folder.name, str(folder), "", f"cannot be read: {one_line(error, 200)}")
     sweep_file = folder.parent / "sweeps" / run.sweep_id / "sweep.yaml"
     if run.sweep_id and run.sweep_id not in sweeps and sweep_file.is_file():
         sweeps[run.sweep_id] = read_yaml(sweep_file)
@@ -207,7 +217,10 @@ def _to_float(value):
 
 
 def _predictions(rows):
-    return {row["clip"]: (int(float(row["label"])), float(row["probability"])) for row in rows}
+    predictions = {row["clip"]: (int(row["label"]), float(row["probability"])) for row in rows}
+    if any(label not in (0, 1) or not 0 <= probability <= 1 for label, probability in predictions.values()):
+        raise ValueError("predictions.csv has a label that is not 0 or 1, or a probability outside 0 to 1")
+    return predictions
 
 
 # W&B
@@ -217,27 +230,26 @@ def _from_wandb(entity, project, sweep_id, sweeps, progress):
     import wandb
 
     if not wandb.login(prompt=False):
-        raise KwsError(
-            f"W&B {entity}/{project}: no account is set up here; wandb login or $WANDB_API_KEY does that"
-        )
+        raise KwsError(f"W&B {entity}/{project}: no account is set up here; wandb login or $WANDB_API_KEY does that")
     path = "/".join(filter(None, (entity, project, sweep_id)))
 
-    def listed():
-        api = wandb.Api(timeout=60)
-        if sweep_id:
-            sweep = api.sweep(path)
-            sweeps[sweep_id] = dict(sweep.config)
-            return api, list(sweep.runs)
-        return api, list(api.runs(path, order="+created_at", per_page=200))
-
-    api, remote_runs = _patiently(listed, path)
+    api = _patiently(path, wandb.Api, timeout=60)
+    remote_runs = _patiently(path, _list_remote, api, path, is_sweep=bool(sweep_id))
     for done, remote in enumerate(remote_runs, 1):
-        sweep = sweep_id or remote.sweep_name or ""
-        if sweep and sweep not in sweeps:
-            sweeps[sweep] = _patiently(lambda: dict(api.sweep(f"{entity}/{project}/{sweep}").config), path)
-        yield _patiently(lambda: _read_remote(remote, sweep), f"{path}/{remote.id}")
+        run_sweep = sweep_id or remote.sweep_name or ""
+        if run_sweep and run_sweep not in sweeps:
+            sweeps[run_sweep] = _patiently(path, _remote_sweep, api, f"{entity}/{project}/{run_sweep}")
+        yield _patiently(f"{path}/{remote.id}", _read_remote, remote, run_sweep)
         if progress:
             progress(done, len(remote_runs))
+
+
+def _remote_sweep(api, path):
+    return dict(api.sweep(path).config)
+
+
+def _list_remote(api, path, is_sweep):
+    return list(api.sweep(path).runs if is_sweep else api.runs(path, order="+created_at", per_page=200))
 
 
 def _read_remote(remote, sweep_id):
@@ -247,7 +259,7 @@ def _read_remote(remote, sweep_id):
         name=str(config.get("run_name") or remote.name),
         where=remote.url,
         config=config,
-        summary={key: value for key, value in dict(remote.summary_metrics).items() if _is_number(value)},
+        summary=_numbers(dict(remote.summary_metrics)),
         history={},
         sweep_id=sweep_id,
     )
@@ -258,23 +270,19 @@ def _read_remote(remote, sweep_id):
     return _judged(run, remote.state)
 
 
-def _patiently(action, path):
-    """Return action(), tried four times where the network or the server fails."""
+def _patiently(path, action, *arguments, **options):
+    """Return action(...), tried four times where the network or the server fails."""
     import requests
     import wandb
 
     for wait in (1, 2, 4, None):
         try:
-            return action()
+            return action(*arguments, **options)
         except (wandb.errors.AuthenticationError, wandb.errors.UsageError) as error:
-            raise KwsError(f"W&B {path}: {_one_line(error)}; wandb login --relogin sets the key") from error
+            raise KwsError(f"W&B {path}: {one_line(error, 200)}; wandb login --relogin sets the key") from error
         except (wandb.errors.CommError, requests.RequestException) as error:
             if wait is None:
-                raise KwsError(f"W&B {path}: cannot be read ({_one_line(error)}); try again later") from error
+                raise KwsError(f"W&B {path}: cannot be read ({one_line(error, 200)}); try again later") from error
             time.sleep(wait)
         except ValueError as error:  # what wandb raises for a project, sweep or run that does not exist
-            raise KwsError(f"W&B {path}: not found ({_one_line(error)}); check the path") from error
-
-
-def _one_line(error):
-    return " ".join(str(error).split())[:200]
+            raise KwsError(f"W&B {path}: not found ({one_line(error, 200)}); check the path") from error

@@ -3,7 +3,7 @@
 import math
 
 from kws.formatting import count, p_text, percent, points, value_text
-from kws.study import SIGNIFICANT, is_worse
+from kws.study import FEWEST_SEEDS, SIGNIFICANT, is_worse
 
 
 def _interval(item):
@@ -36,9 +36,10 @@ def _recommendation(study):
         )
     if study.verdict == "too few seeds":
         pairs = min(item.val.n for item in study.comparisons)
+        shared = "1 seed is" if pairs == 1 else f"{pairs} seeds are"
         return (
-            f"No recommendation yet: only {pairs} seed{'' if pairs == 1 else 's'} {'is' if pairs == 1 else 'are'} shared "
-            f"by all compared values, and at least 3 (better 5) are needed. "
+            f"No recommendation yet: only {shared} shared by the compared values, "
+            f"and at least {FEWEST_SEEDS} (better 5) are needed. "
             f"{best.label} has the highest mean validation accuracy so far, {percent(best.val.mean)}."
         )
     scores = f"mean validation accuracy ({percent(best.val.mean)}, {best.val.n} seeds)"
@@ -71,11 +72,9 @@ def _loss_interval(difference):
 
 
 def _test(study):
-    cell, clips = study.recommended, study.data_info.get("test", 0)
+    cell, clips = study.recommended, study.data_info["test"]
     if math.isnan(cell.test.sd):
-        return (
-            f"On the {clips} test clips {cell.label} scores {percent(cell.test.mean)} (one run, no interval)."
-        )
+        return f"On the {clips} test clips {cell.label} scores {percent(cell.test.mean)} (one run, no interval)."
     return (
         f"On the {clips} test clips {cell.label} scores {percent(cell.test.mean)} in the mean of {cell.test.n} seeds "
         f"({_interval(cell.test)} %), {wrong_clips(cell)} wrong clips a run."
@@ -119,15 +118,11 @@ def _edges(study):
     lines = []
     for name, value in study.recommended.values.items():
         tried = sorted({cell.values[name] for cell in study.cells}, key=str)
-        if len(tried) > 1 and all(
-            isinstance(item, (int, float)) and not isinstance(item, bool) for item in tried
-        ):
+        if len(tried) > 1 and all(isinstance(item, (int, float)) and not isinstance(item, bool) for item in tried):
             if value in (min(tried), max(tried)):
                 side = "smallest" if value == min(tried) else "largest"
                 further = "smaller" if value == min(tried) else "larger"
-                lines.append(
-                    f"{name} {value_text(value)} is the {side} value tried: a {further} one may do as well."
-                )
+                lines.append(f"{name} {value_text(value)} is the {side} value tried: a {further} one may do as well.")
     return lines
 
 

@@ -3,6 +3,7 @@
 The page and the W&B report are two renderings of it. Choices are made on validation accuracy, never on test.
 """
 
+import hashlib
 import itertools
 import math
 from dataclasses import dataclass, field, replace
@@ -52,9 +53,7 @@ class Comparison:
     cell: Cell
     val: object  # Difference, Holm-corrected over the study's comparisons
     test: object
-    clips: (
-        tuple | None
-    )  # (only this cell right, only the best right, p) on the test clips; None: no predictions
+    clips: tuple | None  # (only this cell right, only the best right, p) on the test clips; None: no predictions
 
 
 @dataclass
@@ -93,8 +92,9 @@ class Study:
     @property
     def key(self):
         """A short name of its own: for anchors and file names."""
-        letters = "".join(c if c.isascii() and c.isalnum() else "-" for c in self.name)
-        return f"{letters}-{self.data_info['fingerprint'][:6]}"
+        letters = "".join(c if c.isascii() and (c.isalnum() or c == "_") else "-" for c in self.name[:40])
+        digest = hashlib.sha256(repr((self.name, self.data_info["fingerprint"])).encode()).hexdigest()
+        return f"{letters}-{digest[:6]}"
 
     @property
     def chosen_run(self):
@@ -118,15 +118,13 @@ def studies(results):
 def _study(name, runs, results):
     varied = [key for key in CELL_SETTINGS if len({repr(run.config.get(key)) for run in runs}) > 1]
     parameters = [key for key in varied if key != "seed"]
-    sweeps = [
-        results.sweeps[key] for key in dict.fromkeys(run.sweep_id for run in runs) if key in results.sweeps
-    ]
+    sweeps = [results.sweeps[key] for key in dict.fromkeys(run.sweep_id for run in runs) if key in results.sweeps]
     grouped = {}
     for run in runs:
         grouped.setdefault(tuple(run.config.get(key) for key in parameters), []).append(run)
     data_info = runs[0].data_info
     cells = [
-        _cell(dict(zip(parameters, values)), grouped[values], data_info)
+        _cell(dict(zip(parameters, values, strict=True)), grouped[values], data_info)
         for values in sorted(grouped, key=_order)
     ]
     description = next((str(sweep["description"]) for sweep in sweeps if sweep.get("description")), "")
@@ -148,9 +146,7 @@ def _study(name, runs, results):
 
 
 def _order(values):
-    return tuple(
-        (0, value, "") if isinstance(value, (int, float)) else (1, 0, str(value)) for value in values
-    )
+    return tuple((0, value, "") if isinstance(value, (int, float)) else (1, 0, str(value)) for value in values)
 
 
 def _question(description, parameters):
@@ -174,7 +170,7 @@ def _missing(sweep, runs):
     done = {tuple(run.config.get(key) for key in swept) for run in runs}
     expected = itertools.product(*swept.values())
     return [
-        ", ".join(f"{k} {value_text(v)}" for k, v in zip(swept, cell))
+        ", ".join(f"{k} {value_text(v)}" for k, v in zip(swept, cell, strict=True))
         for cell in expected
         if cell not in done
     ]
@@ -190,8 +186,8 @@ def _cell(values, runs, data_info):
     return Cell(
         values=values,
         runs=runs,
-        val=accuracy_interval(summary("best/val_accuracy"), max(data_info.get("val", 0), 1)),
-        test=accuracy_interval(summary("test/accuracy"), max(data_info.get("test", 0), 1)),
+        val=accuracy_interval(summary("best/val_accuracy"), max(data_info["val"], 1)),
+        test=accuracy_interval(summary("test/accuracy"), max(data_info["test"], 1)),
         epoch_s=mean_interval(summary("time/epoch_s_median")),
         stability=mean_interval([last_epochs_spread(run) for run in runs]),
         params=first["model/params"],
@@ -216,7 +212,7 @@ def _compare(study):
         corrected = holm([getattr(item, kind).p for item in comparisons])
         comparisons = [
             replace(item, **{kind: replace(getattr(item, kind), p_holm=p)})
-            for item, p in zip(comparisons, corrected)
+            for item, p in zip(comparisons, corrected, strict=True)
         ]
     study.comparisons = comparisons
     pairs = min((item.val.n for item in comparisons), default=0)
@@ -243,8 +239,8 @@ def _comparison(cell, best, data_info):
 
     return Comparison(
         cell=cell,
-        val=difference("best/val_accuracy", data_info.get("val", 0)),
-        test=difference("test/accuracy", data_info.get("test", 0)),
+        val=difference("best/val_accuracy", data_info["val"]),
+        test=difference("test/accuracy", data_info["test"]),
         clips=_on_clips(cell, best),
     )
 
@@ -256,13 +252,10 @@ def _on_clips(cell, best):
     if not seeds:
         return None
     clips = list(runs_a[seeds[0]].predictions)
-    if any(
-        set(run.predictions) != set(clips) for runs in (runs_a, runs_b) for run in (runs[s] for s in seeds)
-    ):
+    if any(set(run.predictions) != set(clips) for runs in (runs_a, runs_b) for run in (runs[s] for s in seeds)):
         return None  # not one test set
     right_a, right_b = (
-        [sum(is_right(runs[seed].predictions[clip]) for seed in seeds) for clip in clips]
-        for runs in (runs_a, runs_b)
+        [sum(is_right(runs[seed].predictions[clip]) for seed in seeds) for clip in clips] for runs in (runs_a, runs_b)
     )
     return mcnemar(right_a, right_b)
 
@@ -274,15 +267,13 @@ def is_right(prediction):
 
 
 def table(study):
-    """Return the comparison as a rich Table for the terminal, narrow enough for 80 columns. Accuracies are in percent."""
+    """Return the comparison as a rich Table for the terminal, for 80 columns. Accuracies are in percent."""
     from rich import box
     from rich.table import Table
     from rich.text import Text
 
     title = f"{study.name}{' (synthetic data)' if study.synthetic else ''}: test accuracy over seeds"
-    result = Table(
-        title=Text(title), title_justify="left", box=box.SIMPLE_HEAD, padding=(0, 1), caption_justify="left"
-    )
+    result = Table(title=Text(title), title_justify="left", box=box.SIMPLE_HEAD, padding=(0, 1), caption_justify="left")
     for head in (
         _axis_name(study),
         "seeds",

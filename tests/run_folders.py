@@ -26,17 +26,13 @@ def make_run(run_dir, seed=0, accuracy=0.98, fingerprint="f" * 64, synthetic=Fal
         ease = 1 - math.exp(-1.2 * epoch)
         val = min(1.0, accuracy * (0.5 + 0.5 * ease) + chance.gauss(0, jitter))
         loss = 0.7 * math.exp(-0.45 * epoch) + 0.01 + abs(chance.gauss(0, 0.01))
-        rows.append(
-            (epoch, loss, val, loss * 1.2, round(val * 200) / 200, 0.003, chance.gauss(0.8, 0.03), 2000.0)
-        )
+        rows.append((epoch, loss, val, loss * 1.2, round(val * 200) / 200, 0.003, chance.gauss(0.8, 0.03), 2000.0))
     labels = [int(clip.startswith("yes/")) for clip in clips]
     hard = set(clips[:: max(1, len(clips) // 15)])
     probabilities = []
-    for clip, label in zip(clips, labels):
+    for clip, label in zip(clips, labels, strict=True):
         wrong = chance.random() < (1 - accuracy) * (12 if clip in hard else 0.25)
-        probabilities.append(
-            abs(label - (chance.uniform(0.51, 0.99) if wrong else chance.uniform(0.001, 0.3)))
-        )
+        probabilities.append(abs(label - (chance.uniform(0.51, 0.99) if wrong else chance.uniform(0.001, 0.3))))
     errors = sum((p > 0.5) != bool(label) for p, label in zip(probabilities, labels))
     best = max(rows, key=lambda row: row[4])
     params = 300 + config.n_mels * config.channels * 5 + 3 * config.channels**2 * 5 // config.groups
@@ -46,7 +42,8 @@ def make_run(run_dir, seed=0, accuracy=0.98, fingerprint="f" * 64, synthetic=Fal
         "run_id": run_id, "run_name": config.run_name, "sweep_id": None, "data_info": data_info,
         "versions": {"kws": "0.1.0", "python": "3.11.2", "torch": "2.13.0", "torchaudio": "2.11.0", "wandb": "0.31.0",
                      "ptflops": "0.7.5"},
-        "git_commit": "0" * 40, "host": "desk", "device_name": "a CPU", "started": f"2026-11-22T10:00:{seed % 60:02d}+00:00",
+        "git_commit": "0" * 40, "host": "desk", "device_name": "a CPU",
+        "started": f"2026-11-22T10:00:{seed % 60:02d}+00:00",
     } | dict(record)  # fmt: skip
     (folder / "config.json").write_text(json.dumps(written))
     header = "epoch,train/loss,train/accuracy,val/loss,val/accuracy,lr,time/epoch_s,time/clips_per_s"
@@ -60,7 +57,7 @@ def make_run(run_dir, seed=0, accuracy=0.98, fingerprint="f" * 64, synthetic=Fal
             "model/params": params, "model/macs": params * 90, "model/flops": params * 180, "frontend/macs": 1_000_000,
         }  # fmt: skip
     (folder / "summary.json").write_text(json.dumps(numbers | dict(summary)))
-    _write_csv(folder / "predictions.csv", "clip,label,probability", zip(clips, labels, probabilities))
+    _write_csv(folder / "predictions.csv", "clip,label,probability", zip(clips, labels, probabilities, strict=True))
     _write_csv(
         folder / "layers.csv",
         "layer,output_shape,params,macs",
@@ -69,10 +66,8 @@ def make_run(run_dir, seed=0, accuracy=0.98, fingerprint="f" * 64, synthetic=Fal
     return folder
 
 
-def make_study(
-    run_dir, name="n_mels", values=(20, 40, 80), seeds=5, accuracies=None, study=None, **arguments
-):
-    """Write a run for every value and seed of the setting `name`; `accuracies` maps a value to about what it reaches."""
+def make_study(run_dir, name="n_mels", values=(20, 40, 80), seeds=5, accuracies=None, study=None, **arguments):
+    """Write a run for every value and seed of the setting `name`; `accuracies`: value -> about what it reaches."""
     for value in values:
         for seed in range(seeds):
             accuracy = (accuracies or {}).get(value, 0.98)
