@@ -138,6 +138,10 @@ def speaker(clip):
 
 def _read_wav(path):
     try:
+        with open(path, "rb") as file:
+            head = file.read(12)
+        if head[:4] + head[8:] != b"RIFFWAVE":  # libsndfile would guess at thirty other formats
+            raise KwsError(f"{path}: cannot be read as a WAV file (Format not recognised); replace or remove it")
         with soundfile.SoundFile(path) as file:
             if file.samplerate != SAMPLE_RATE:
                 raise KwsError(
@@ -151,7 +155,7 @@ def _read_wav(path):
                 raise KwsError(f"{path}: is cut off; replace or remove it")
             samples = file.read(dtype="int16")
     except (soundfile.LibsndfileError, OSError, RuntimeError) as error:
-        reason = str(error).rpartition(": ")[2].strip().rstrip(".")
+        reason = getattr(error, "strerror", None) or str(error).rpartition(": ")[2].strip().rstrip(".")
         raise KwsError(f"{path}: cannot be read as a WAV file ({reason}); replace or remove it") from error
     if len(samples) == 0:
         raise KwsError(f"{path}: holds no sample; replace or remove it")
