@@ -1,0 +1,96 @@
+"""A run loses nothing when W&B's server is late, failing, gone or never there, or when the run itself is stopped."""
+
+import signal
+import subprocess
+import sys
+import threading
+
+import pytest
+import training
+from wandb_server import WandbServer
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    return training.make_workplace(tmp_path_factory.mktemp("faults"))
+
+
+@pytest.fixture
+def server():
+    with WandbServer() as running:
+        yield running
+        assert running.crashes == []
+
+
+def sync(server, folder, run_id):
+    """`wandb sync` the offline log that a run wrote."""
+    [log] = (folder / "wandb").glob(f"offline-run-*-{run_id}")
+    subprocess.run([sys.executable, "-m", "wandb", "sync", str(log)], cwd=folder, check=True, timeout=100,
+                   env=training.environment(server, folder), capture_output=True)
+
+
+def test_an_offline_run_arrives_by_sync_as_one_online_does(server, folder):
+    flags = "--epochs=3", "--study=sync"
+    online = training.start(server, folder, *flags, WANDB_RUN_ID="online")
+    training.train(server, folder, *flags, WANDB_RUN_ID="later", WANDB_MODE="offline")
+    assert online.wait(timeout=100) == 0
+    assert set(server.runs) == {"online"}
+    sync(server, folder, "later")
+    for run_id in ("online", "later"):
+        training.assert_arrived(server, folder / "runs" / run_id, epochs=3)
+    one, other = server.runs["online"], server.runs["later"]
+    assert [set(row) for row in one.rows] == [set(row) for row in other.rows]
+    assert [training.unclocked(row) for row in one.rows[:3]] == [training.unclocked(row) for row in other.rows[:3]]
+    varying = {"run_id", "started"}
+    assert {key: one.config[key] for key in set(one.config) - varying} \
+        == {key: other.config[key] for key in set(other.config) - varying}
+    assert (one.display_name, one.group, one.tags) == (other.display_name, other.group, other.tags)
+    assert set(one.summary) == set(other.summary)
+    assert server.unknown == []
+
+
+def test_a_failing_share_of_requests_loses_nothing(server, folder):
+    server.fail(share=0.25)
+    training.train(server, folder, "--epochs=5", WANDB_RUN_ID="tried")
+    assert server.failed > 3
+    training.assert_arrived(server, folder / "runs" / "tried", epochs=5)
+
+
+def test_a_server_that_is_gone_for_half_a_minute_loses_nothing(server, folder):
+    process = training.start(server, folder, "--epochs=40", WANDB_RUN_ID="cut")
+    training.wait_for_epochs(folder / "runs" / "cut", 3, process)
+    server.down(30)
+    printed = process.communicate(timeout=170)[0]
+    assert process.returncode == 0, printed
+    training.assert_arrived(server, folder / "runs" / "cut", epochs=40)
+
+
+def test_a_server_that_is_never_there_makes_the_run_go_on_offline(server, folder):
+    server.stop()
+    printed = training.train(server, folder, "--epochs=2", WANDB_RUN_ID="alone", WANDB_INIT_TIMEOUT="3")
+    assert "W&B cannot be reached" in printed and "wandb sync" in printed and "Traceback" not in printed
+    assert training.read(folder / "runs" / "alone", "summary.json")["state"] == "finished"
+    server.start()
+    sync(server, folder, "alone")
+    training.assert_arrived(server, folder / "runs" / "alone", epochs=2)
+
+
+def test_ctrl_c_keeps_the_epochs_and_the_resumed_run_ends_as_if_undisturbed(server, folder):
+    flags = "--epochs=50", "--study=stopped"
+    process = training.start(server, folder, *flags, WANDB_RUN_ID="stopped")
+    undisturbed = threading.Thread(target=training.train, args=(server, folder, *flags),
+                                   kwargs={"WANDB_MODE": "offline", "WANDB_RUN_ID": "undisturbed"})
+    training.wait_for_epochs(folder / "runs" / "stopped", 3, process)
+    process.send_signal(signal.SIGINT)
+    printed = process.communicate(timeout=60)[0]
+    assert process.returncode == 130 and "Traceback" not in printed, printed
+    run = server.runs["stopped"]
+    assert (run.state, run.preempting) == ("preempted", True)
+    assert training.read(folder / "runs" / "stopped", "summary.json")["state"] == "preempted"
+    assert 3 <= len(training.rows(folder / "runs" / "stopped")) < 50
+    undisturbed.start()
+    training.train(server, folder, "--resume=stopped")
+    undisturbed.join()
+    training.assert_arrived(server, folder / "runs" / "stopped", epochs=50)
+    assert [training.unclocked(row) for row in training.rows(folder / "runs" / "stopped")] \
+        == [training.unclocked(row) for row in training.rows(folder / "runs" / "undisturbed")]
