@@ -168,16 +168,22 @@ def _train(options, flags):
 
 def _resumed_config(config, run_id, layers):
     """Return the recorded config of a run with the flags laid over it."""
+    import json
     from pathlib import Path
 
-    from kws.config import read_yaml, resolve
+    from kws.config import resolve
     from kws.tracking import check_run_id
 
     check_run_id(run_id)
     path = Path(config.run_dir).expanduser() / run_id / "config.json"
     if not path.is_file():
         raise KwsError(f"run {run_id}: there is no {path} to go on from; name a run in --run_dir {config.run_dir}")
-    return resolve((str(path), read_yaml(path)), *layers)
+    try:
+        recorded = dict(json.loads(path.read_text(encoding="utf-8")))
+    except (OSError, ValueError, TypeError, RecursionError) as error:
+        raise KwsError(f"{path}: is not a run's config; start a new run") from error
+    # The folder may have moved since: go on where it was found.
+    return resolve((str(path), recorded | {"run_dir": config.run_dir}), *layers)
 
 
 def _predict(options):

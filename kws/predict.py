@@ -7,12 +7,12 @@ from pathlib import Path
 import soundfile
 import torch
 
+from kws import checkpoints
 from kws.config import resolve
 from kws.errors import KwsError
 from kws.model import KeywordModel
 from kws.speech_commands import N_SAMPLES, SAMPLE_RATE, pad
 from kws.torchaudio_import import torchaudio
-from kws.train import read_checkpoint
 
 LONGEST_S = 600  # a file is read whole
 WINDOW_HOP = N_SAMPLES // 2
@@ -35,7 +35,7 @@ class Listener:
 
     def __init__(self, run, run_dir="runs"):
         path = _checkpoint_path(run, run_dir)
-        checkpoint = read_checkpoint(path)
+        checkpoint = checkpoints.read(path)
         config = resolve((str(path), checkpoint["config"]))
         self.words = config.words
         self.model = KeywordModel(config)

@@ -3,13 +3,13 @@
 import csv
 import fcntl
 import io
-import json
 import os
 import platform
 import secrets
 import string
 import subprocess
 import sys
+import time
 from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
@@ -45,14 +45,13 @@ class RunFolder:
         except OSError as error:
             self._lock.close()
             raise KwsError(f"run {run_id}: another process is at work in {self.path}; wait for it or end it") from error
+        for half in self.path.glob(".*.*"):  # what a killed process was writing
+            half.unlink()
 
     @property
-    def state(self):
-        """State of the run that the folder holds ("finished", "failed", …), None where there is none."""
-        try:
-            return json.loads((self.path / "summary.json").read_text())["state"]
-        except (OSError, ValueError, KeyError, TypeError):
-            return None
+    def begun(self):
+        """Whether the folder holds a run."""
+        return any((self.path / name).exists() for name in ("config.json", "summary.json", "last.pt"))
 
     def write_config(self, config):
         write_json(self.path / "config.json", config)
@@ -101,9 +100,8 @@ class Tracker:
 
     def _init(self, wandb, config, run_id, record, resume):
         mode = os.environ.get("WANDB_MODE")
-        if mode is None and not wandb.login(prompt=False):
-            mode = "offline"
-            self._say("no W&B account is set up here: the run is recorded offline (log in with: wandb login)")
+        if mode is None:
+            mode = self._mode_by_account(wandb)
         arguments = dict(
             project=config.project,
             entity=config.entity or None,
@@ -125,8 +123,20 @@ class Tracker:
                 f"W&B cannot be reached ({one_line(error, 200)}): the run goes on offline; "
                 "upload it later with: wandb sync"
             )
+            wandb.teardown()  # the service still holds the run id for the attempt that failed
             quiet["silent"] = True
             return wandb.init(mode="offline", settings=wandb.Settings(**quiet), **arguments)
+
+    def _mode_by_account(self, wandb):
+        try:
+            # Not verified: that is one more request, and init finds out by itself.
+            if wandb.login(prompt=False, verify=False):
+                return None
+            why = "no W&B account is set up here"
+        except wandb.errors.AuthenticationError as error:
+            why = f"W&B does not take the key that is set up here ({one_line(error, 200)})"
+        self._say(f"{why}: the run is recorded offline (log in with: wandb login)")
+        return "offline"
 
     def log(self, row):
         """Log one epoch's row, unless the resumed W&B run holds it already."""
@@ -139,39 +149,9 @@ class Tracker:
 
         waveforms: (clips, time) in [-1, 1] of `evaluation.misheard`, log_mel: (clips, n_mels, n_frames) of the same.
         """
-        import wandb
-
-        if self.disabled:
-            return
-        roc, precision_recall = evaluation.roc(), evaluation.precision_recall()
-        misheard = wandb.Table(columns=["clip", "word", "heard", "probability", "audio", "log_mel"])
-        for row, waveform, picture in zip(evaluation.misheard, waveforms, log_mel, strict=False):  # the first few
-            word = int(evaluation.labels[row])
-            misheard.add_data(
-                evaluation.clips[row], words[word], words[1 - word], round(float(evaluation.probabilities[row]), 4),
-                wandb.Audio(waveform.numpy(), sample_rate=sample_rate), wandb.Image(_picture(picture)),
-            )  # fmt: skip
-        header, *rows = layers
-        self._run.log(
-            {
-                "epoch": self.logged,
-                "test/confusion_matrix": wandb.plot.confusion_matrix(
-                    y_true=evaluation.labels.int().tolist(),
-                    preds=evaluation.predictions.int().tolist(),
-                    class_names=list(words),
-                ),
-                "test/roc": wandb.plot.line(
-                    wandb.Table(columns=["false positive rate", "true positive rate"], data=roc),
-                    "false positive rate", "true positive rate", title="ROC",
-                ),
-                "test/precision_recall": wandb.plot.line(
-                    wandb.Table(columns=["recall", "precision"], data=precision_recall),
-                    "recall", "precision", title="Precision and recall",
-                ),
-                "test/misheard": misheard,
-                "model/layers": wandb.Table(columns=list(header), data=[list(row) for row in rows]),
-            }
-        )  # fmt: skip
+        if not self.disabled:
+            shown = evaluation, waveforms, words, sample_rate, log_mel, layers
+            self._send(lambda: self._run.log({"epoch": self.logged} | _charts(*shown)))
 
     def log_model(self, path):
         """Log best.pt as the artifact `kws-RUN_ID`, once. Uploaded from where it lies, so no second copy is made."""
@@ -180,7 +160,25 @@ class Tracker:
         if not self.disabled:
             artifact = wandb.Artifact(f"kws-{self._run.id}", type="model")
             artifact.add_file(str(path), name="best.pt", policy="immutable")
-            self._run.log_artifact(artifact)
+            self._send(lambda: self._run.log_artifact(artifact))
+
+    def _send(self, log):
+        """Log tables or an artifact. W&B's client queues all else, but for these asks its server first, and raises.
+
+        A server that is away is asked again for as long as `finish` waits; then they are left out, with a word.
+        """
+        import wandb
+
+        end = time.monotonic() + self._run.settings.finish_timeout
+        while True:
+            try:
+                log()
+                return
+            except wandb.errors.CommError as error:
+                if time.monotonic() > end:
+                    self._say(f"W&B is away: the run there lacks tables or the model ({one_line(error, 200)})")
+                    return
+                time.sleep(1)
 
     def finish(self, state, summary):
         """End the W&B run: "finished", "failed" or "preempted" (an agent's server then hands it out again)."""
@@ -190,14 +188,17 @@ class Tracker:
         self._run.finish(exit_code={"finished": 0, "failed": 1, "preempted": 143}[state])
 
 
-def handed_over():
-    """Return the settings that a W&B agent hands over in a file, all that there is where its command lacks ${args}.
+def handed_over(config):
+    """Return `config` with what a W&B agent hands over in a file: all of a cell where its command lacks ${args}.
 
     `wandb.init` lays the same file over the run's config; name, group and folder of the run are settled before that.
+    Raises KwsError where the cell is not valid.
     """
     path = os.environ.get("WANDB_SWEEP_PARAM_PATH")
-    entries = read_yaml(path) if path else {}
-    return {key: entry["value"] for key, entry in entries.items() if isinstance(entry, dict) and "value" in entry}
+    if not path:
+        return config
+    entries = {key: entry["value"] for key, entry in read_yaml(path).items() if key != "wandb_version"}
+    return resolve(("the run's config", config.as_dict()), ("the agent's settings", entries))
 
 
 def new_run_id():
@@ -267,6 +268,37 @@ def table_text(header, rows):
 def notice(line):
     """Say one line to a person, on stderr."""
     print(f"kws: {line}", file=sys.stderr, flush=True)
+
+
+def _charts(evaluation, waveforms, words, sample_rate, log_mel, layers):
+    import wandb
+
+    roc, precision_recall = evaluation.roc(), evaluation.precision_recall()
+    misheard = wandb.Table(columns=["clip", "word", "heard", "probability", "audio", "log_mel"])
+    for row, waveform, picture in zip(evaluation.misheard, waveforms, log_mel, strict=False):  # the first few
+        word = int(evaluation.labels[row])
+        misheard.add_data(
+            evaluation.clips[row], words[word], words[1 - word], round(float(evaluation.probabilities[row]), 4),
+            wandb.Audio(waveform.numpy(), sample_rate=sample_rate), wandb.Image(_picture(picture)),
+        )  # fmt: skip
+    header, *rows = layers
+    return {
+        "test/confusion_matrix": wandb.plot.confusion_matrix(
+            y_true=evaluation.labels.int().tolist(),
+            preds=evaluation.predictions.int().tolist(),
+            class_names=list(words),
+        ),
+        "test/roc": wandb.plot.line(
+            wandb.Table(columns=["false positive rate", "true positive rate"], data=roc),
+            "false positive rate", "true positive rate", title="ROC",
+        ),
+        "test/precision_recall": wandb.plot.line(
+            wandb.Table(columns=["recall", "precision"], data=precision_recall),
+            "recall", "precision", title="Precision and recall",
+        ),
+        "test/misheard": misheard,
+        "model/layers": wandb.Table(columns=list(header), data=[list(row) for row in rows]),
+    }  # fmt: skip
 
 
 def _picture(log_mel):

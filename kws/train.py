@@ -1,31 +1,33 @@
 """One run, from config to best checkpoint."""
 
+import errno
+import math
 import os
+import shlex
 import signal
 import sys
 import time
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from statistics import median
 
 import torch
 
-from kws import complexity, model, speech_commands, tracking
+from kws import checkpoints, complexity, model, speech_commands, tracking
 from kws.batches import TrainingBatches, epoch_generator, to_float
-from kws.config import CIRCUMSTANCES, resolve
 from kws.errors import KwsError
 from kws.evaluation import evaluate
-from kws.files import write_atomically
 
 MISHEARD_SHOWN = 16  # clips in W&B's table of misheard test clips
+DISK_FAULTS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.ENOENT, errno.EIO)
 
 
 class Preempted(SystemExit):
-    """SIGTERM or SIGINT came: the checkpoint is written, the run can go on with the same id. Exit status 128 + signal."""
+    """SIGTERM or SIGINT came: the checkpoint is written, the run can go on. Exit status 128 + signal."""
 
 
 class Diverged(Exception):
-    """The training loss is no longer finite; the message names the epoch and step."""
+    """The loss is no longer finite; the message names the epoch and step. The last good checkpoints stay."""
 
 
 @dataclass
@@ -48,7 +50,7 @@ def train(config, run_id=None, resume=False, sweep_id=None, on_epoch=None, say=t
     when the loss is not finite, Preempted on SIGTERM and SIGINT.
     """
     started = time.perf_counter()
-    config = resolve(("the settings", config.as_dict()), ("the agent's settings", tracking.handed_over()))
+    config = tracking.handed_over(config)
     parts = prepare(config, say)
     if run_id is None:
         run_id = tracking.new_run_id()
@@ -56,8 +58,9 @@ def train(config, run_id=None, resume=False, sweep_id=None, on_epoch=None, say=t
     requeued = "WANDB_SWEEP_ID" in os.environ or os.environ.get("WANDB_RESUME") in ("allow", "must", "auto")
     folder = tracking.RunFolder(config.run_dir, run_id)
     try:
-        if folder.state and not (resume or requeued):
+        if folder.begun and not (resume or requeued):
             raise KwsError(f"run {run_id}: {folder.path} exists; go on with --resume {run_id}, or choose another id")
+        checkpoint = checkpoints.restore(folder, config, parts)
         record = tracking.record(
             config, run_id, parts.corpus.info(config.data == "synthetic"), str(parts.device), sweep_id
         )
@@ -66,12 +69,16 @@ def train(config, run_id=None, resume=False, sweep_id=None, on_epoch=None, say=t
             config = tracker.config
             try:
                 parts = prepare(config, say)
+                checkpoint = checkpoints.restore(folder, config, parts)
             except KwsError as error:
                 tracker.finish("failed", {"error": str(error)})
                 raise
             record |= {"run_name": config.run_name, "data_info": parts.corpus.info(config.data == "synthetic")}
-        run = Run(config, parts, folder, tracker, record)
+        run = Run(config, parts, folder, tracker, record, checkpoint)
         run.go(on_epoch, started)
+    except Preempted:
+        say(f"run {run_id}: stopped, its checkpoint is written; go on with: {resume_command(config, run_id)}")
+        raise
     finally:
         folder.close()
     return folder.path
@@ -84,6 +91,12 @@ def prepare(config, say=tracking.notice):
     network = model.build(config).to(device)
     corpus = speech_commands.load(config.data_dir, config.data, config.words, say)
     return Parts(device, corpus, TrainingBatches(config, corpus, device), network)
+
+
+def resume_command(config, run_id):
+    """Return the command that goes on with a run."""
+    elsewhere = [] if config.run_dir == "runs" else ["--run_dir", config.run_dir]
+    return shlex.join(["kws", "train", "--resume", run_id, *elsewhere])
 
 
 def choose_device(name):
@@ -99,20 +112,25 @@ def choose_device(name):
 class Run:
     """The training of one prepared run; its state is what a checkpoint holds."""
 
-    def __init__(self, config, parts, folder, tracker, record):
+    def __init__(self, config, parts, folder, tracker, record, checkpoint=None):
         self.config, self.parts, self.folder, self.tracker, self.record = config, parts, folder, tracker, record
         # The kernels of fused Adam exist for these devices; it does one pass over the parameters.
         fused = parts.device.type in ("cpu", "cuda")
         self.optimizer = torch.optim.Adam(parts.model.parameters(), lr=config.lr, fused=fused)
         self.scheduler = torch.optim.lr_scheduler.StepLR(self.optimizer, config.lr_step, config.lr_gamma)
         self.rows = []
+        if checkpoint:  # the weights are in the model already; epochs seed themselves
+            self.optimizer.load_state_dict(checkpoint["optimizer"])
+            self.scheduler.load_state_dict(checkpoint["scheduler"])
+            self.rows = checkpoint["rows"]
 
     def go(self, on_epoch, started):
         """Train to the last epoch, test the best one, and end the run, whatever happens in between."""
         try:
-            self._restore()
             self.folder.write_config(self.config.as_dict() | self.record)
             self.folder.write_summary({"state": "running"})
+            if self.rows:
+                self.folder.write_rows(self.rows)  # a kill can come between the checkpoint and its row
             with _stop_on_signals() as stopped:
                 for row in self.rows:
                     self.tracker.log(row)  # rows that a resumed W&B run lacks
@@ -130,7 +148,13 @@ class Run:
             self._end("preempted", {})
             raise
         except BaseException as error:
-            self._end("failed", {"error": f"{type(error).__name__}: {error}".splitlines()[0]})
+            with suppress(OSError):  # a full disk takes no summary either
+                self._end("failed", {"error": f"{type(error).__name__}: {error}".splitlines()[0]})
+            if isinstance(error, OSError) and error.errno in DISK_FAULTS:
+                raise KwsError(
+                    f"run {self.folder.run_id}: {self.folder.path} cannot be written ({error.strerror}); mend that, "
+                    f"then go on with: {resume_command(self.config, self.folder.run_id)}"
+                ) from error
             raise
 
     def _end(self, state, summary):
@@ -145,6 +169,8 @@ class Run:
         loss, accuracy = self.train_epoch(epoch)
         seconds = time.perf_counter() - began
         validation = evaluate(self.parts.model, self.parts.corpus.validation)
+        if not math.isfinite(validation.loss):
+            raise Diverged(f"the validation loss is not finite after epoch {epoch}; lower lr")
         row = {
             "epoch": epoch,
             "train/loss": loss,
@@ -196,7 +222,7 @@ class Run:
     def _test(self):
         """Test the epoch that was best on validation, once; log and write what it showed; return the summary."""
         parts, config = self.parts, self.config
-        best = torch.load(self.folder.path / "best.pt", weights_only=True, map_location=parts.device)
+        best = checkpoints.read(self.folder.path / "best.pt", parts.device)
         parts.model.load_state_dict(best["model"])
         test = evaluate(parts.model, parts.corpus.testing)
         costs = complexity.measure(parts.model)
@@ -228,44 +254,7 @@ class Run:
 
     def _save(self, name, content):
         content |= {"model": self.parts.model.state_dict(), "config": self.config.as_dict()}
-        with write_atomically(self.folder.path / name) as temporary:
-            torch.save(content, temporary)
-
-    def _restore(self):
-        """Go on from last.pt where there is one: weights, optimiser, schedule and rows; epochs seed themselves."""
-        path = self.folder.path / "last.pt"
-        if not path.exists():
-            return
-        checkpoint = read_checkpoint(path, self.parts.device)
-        then = resolve((str(path), checkpoint["config"]))
-        changed = [
-            name
-            for name in self.config.as_dict()
-            if name not in (*CIRCUMSTANCES, "epochs") and getattr(then, name) != getattr(self.config, name)
-        ]
-        if changed:
-            raise KwsError(
-                f"run {self.folder.run_id}: began with another {', '.join(changed)}; start a new run for that"
-            )
-        if checkpoint["fingerprint"] != self.parts.corpus.fingerprint:
-            raise KwsError(f"run {self.folder.run_id}: the data changed since it began; start a new run for them")
-        self.parts.model.load_state_dict(checkpoint["model"])
-        self.optimizer.load_state_dict(checkpoint["optimizer"])
-        self.scheduler.load_state_dict(checkpoint["scheduler"])
-        self.rows = checkpoint["rows"][: self.config.epochs]
-
-
-def read_checkpoint(path, device="cpu"):
-    """Return a checkpoint's dict. Raises KwsError where the file is not one of ours, whole and without code in it."""
-    try:
-        checkpoint = torch.load(path, weights_only=True, map_location=device)
-        if not {"model", "config"} <= set(checkpoint):
-            raise ValueError
-        return checkpoint
-    except Exception as error:  # a damaged, foreign or hostile file makes torch.load raise many kinds
-        raise KwsError(
-            f"{path}: is not a whole checkpoint of kws ({type(error).__name__}); take another run"
-        ) from error
+        checkpoints.write(self.folder.path / name, content)
 
 
 def best_row(rows):
