@@ -6,6 +6,7 @@ import io
 import os
 import platform
 import secrets
+import shutil
 import string
 import subprocess
 import sys
@@ -152,6 +153,12 @@ class Tracker:
         if not self.disabled:
             shown = evaluation, waveforms, words, sample_rate, log_mel, layers
             self._send(lambda: self._run.log({"epoch": self.logged} | _charts(*shown)))
+
+    def upload(self, folder, *names):
+        """Store files of the run folder with the run on W&B as they are: a report made from W&B reads them there."""
+        if not self.disabled:
+            for name in names:  # copied, so that wandb sync does not need the run folder
+                self._run.save(shutil.copy(folder / name, self._run.dir), base_path=self._run.dir, policy="now")
 
     def log_model(self, path):
         """Log best.pt as the artifact `kws-RUN_ID`, once. Uploaded from where it lies, so no second copy is made."""

@@ -238,6 +238,7 @@ class Run:
             # torch.stft refuses a batch of none, which is what a network without a mistake leaves.
             log_mel = parts.model.features(misheard.to(parts.device)).cpu() if len(misheard) else misheard
         self.tracker.log_evaluation(test, misheard, config.words, speech_commands.SAMPLE_RATE, log_mel, layers)
+        self.tracker.upload(self.folder.path, "predictions.csv", "layers.csv")
         self.tracker.log_model(self.folder.path / "best.pt")
         row = best_row(self.rows)
         return {
