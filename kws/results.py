@@ -4,6 +4,7 @@ import csv
 import json
 import math
 import re
+import tempfile
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -229,7 +230,7 @@ def _predictions(rows):
 def _from_wandb(entity, project, sweep_id, sweeps, progress):
     import wandb
 
-    if not wandb.login(prompt=False):
+    if not wandb.login(prompt=False, verify=False):
         raise KwsError(f"W&B {entity}/{project}: no account is set up here; wandb login or $WANDB_API_KEY does that")
     path = "/".join(filter(None, (entity, project, sweep_id)))
 
@@ -267,6 +268,11 @@ def _read_remote(remote, sweep_id):
         # scan_history: run.history() samples 500 rows.
         # Rows without a validation accuracy hold the tables that are logged once, at the end.
         run.history = _history([row for row in remote.scan_history() if row.get("val/accuracy") is not None])
+        with tempfile.TemporaryDirectory() as folder:
+            for file in remote.files(names=["predictions.csv", "layers.csv"]):
+                file.download(root=folder, replace=True)
+            run.predictions = _predictions(_read_csv(Path(folder) / "predictions.csv"))
+            run.layers = _read_csv(Path(folder) / "layers.csv")
     return _judged(run, remote.state)
 
 

@@ -56,13 +56,14 @@ def accuracy_interval(accuracies, clips, confidence=0.95):
 
     The interval is Student's t on the arcsine scale, asin(sqrt(mean error)), where the spread of a share hardly
     depends on the share: it never leaves [0, 1] and reaches further down than up, as it must near 100 %. Two
-    corrections serve few seeds and few errors. Half an error is added to the pooled count, so that no error at all is not
-    certainty. And the standard deviation is taken as at least half a clip: five runs with one count of errors
+    corrections serve few seeds and few errors. Half an error is added to the pooled count, so that no error at all is
+    not certainty. And the standard deviation is taken as at least half a clip: five runs with one count of errors
     do not show that the sixth will have it too, only that the spread is below what whole clips can show.
 
     In simulation (3 and 5 seeds, 227 to 824 clips, mean error 0.2 to 3 %, clips equally hard or a few always hard, with
     and without spread between seeds) it covered the true mean in 93 to 100 % of the cases, 96 % in the mean; plain
-    t in as few as 72 %. The logit scale was rejected: at no errors in 5 x 227 clips it reaches from 82 %, this from 99.3 %.
+    t in as few as 72 %. The logit scale was rejected: at no errors in 5 x 227 clips it
+    reaches from 82 %, this from 99.3 %.
 
     It says where the mean of many more seeds would lie on these same clips. What other clips would do to it is
     another question: see `clip_interval`. One value has no interval: its bounds are NaN.

@@ -1,0 +1,40 @@
+"""A small study on the stand-in W&B server: real runs by kws.train, made once for all tests that read them."""
+
+import json
+import subprocess
+import sys
+
+import pytest
+
+from wandb_server import WandbServer
+
+TRAIN = """
+import sys
+from kws.config import resolve
+from kws.train import train
+for n_mels in (20, 40):
+    for seed in (0, 1, 2):
+        train(resolve(("test", dict(data_dir=sys.argv[1], study="n_mels", project="words", n_mels=n_mels, seed=seed,
+                                    epochs=2, channels=8, batch_size=16))))
+"""
+
+
+def call(server, folder, code, *arguments, **variables):
+    """Run Python code with the client's environment of `server`; returns the JSON of its line that begins with GOT."""
+    done = subprocess.run(
+        [sys.executable, "-c", code, *map(str, arguments)], cwd=folder, env=server.environment(folder, **variables),
+        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=300,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout
+    lines = [line for line in done.stdout.splitlines() if line.startswith("GOT ")]
+    return json.loads(lines[-1][4:]) if lines else done.stdout
+
+
+@pytest.fixture(scope="session")
+def online(tmp_path_factory, data_dir):
+    """(server, folder): six finished runs on the server, n_mels 20 and 40 with three seeds, and their folders in runs/."""
+    folder = tmp_path_factory.mktemp("online")
+    with WandbServer() as server:
+        call(server, folder, TRAIN, data_dir, HOME=str(folder), WANDB_ENTITY="tester")
+        yield server, folder
+        assert server.unknown == [] and server.crashes == []
