@@ -1,6 +1,7 @@
 """espeak-ng's speech synthesis, called through ctypes from the wheel `espeakng-loader`.
 
-espeak-ng is GPL-3.0 and optional: nothing but `kws.synthetic` imports this module, and only while it makes a corpus.
+espeak-ng is GPL-3.0 and optional: only `kws.synthetic` imports this module, and the library is loaded only
+while a corpus is made.
 Source of the calls: espeak-ng's public header, speak_lib.h.
 """
 
@@ -19,15 +20,15 @@ _CALLBACK = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.POINTER(ctypes.c_short), ctype
 
 
 def variants():
-    """Names of espeak-ng's voice variants (other throats for any language), sorted. Raises KwsError without the wheel."""
+    """Names of espeak-ng's voice variants, sorted; any language can be spoken in any. Raises KwsError."""
     return sorted(path.name for path in Path(_loader().get_data_path(), "voices", "!v").iterdir())
 
 
 class Espeak:
     """The one synthesiser of a process.
 
-    Its sound depends a little on what it said before (flutter, breath noise): who wants the same samples again
-    says the same things in the same order in a fresh process.
+    Its sound depends a little on what it said before (flutter, breath noise). For the same samples
+    again, say the same things in the same order in a fresh process.
 
     Raises KwsError where the wheel is missing or its library does not load.
     """
@@ -41,7 +42,7 @@ class Espeak:
         data = loader.get_data_path()
         rate = self._library.espeak_Initialize(_AUDIO_OUTPUT_SYNCHRONOUS, 0, data.encode(), 0)
         if rate <= 0:
-            raise KwsError(f"espeak-ng does not start with the data in {data} (it answers {rate}): {_REINSTALL}")
+            raise KwsError(f"espeak-ng does not start with its data {data}: {_REINSTALL}")
         self._library.espeak_ng_SetRandSeed(ctypes.c_long(1))  # it starts from the clock otherwise
         self.sample_rate = rate
         self._chunks = []
@@ -58,8 +59,8 @@ class Espeak:
     def say(self, voice, text, rate=175, volume=100, pitch=50, pitch_range=50):
         """Speak `text` and return it as int16 samples at `sample_rate` (22,050 Hz), shape (n_samples,).
 
-        `voice` is a language, or LANGUAGE+VARIANT; rate in words a minute (80 to 450), volume 0 to 200, pitch and
-        pitch_range 0 to 100. Raises ValueError on a voice that espeak-ng does not have.
+        `voice` is a language, or LANGUAGE+VARIANT; rate is in words a minute (80 to 450),
+        volume 0 to 200, pitch and pitch_range 0 to 100. Raises ValueError on an unknown voice.
         """
         if self._library.espeak_SetVoiceByName(voice.encode()) != 0:
             raise ValueError(f"espeak-ng has no voice {voice!r}")
@@ -77,6 +78,6 @@ def _loader():
         import espeakng_loader
     except ImportError:
         raise KwsError(
-            "the synthetic corpus is spoken by espeak-ng, which is not installed: pip install 'kws[synthetic]'"
+            "espeak-ng, which speaks the synthetic corpus, is not installed: pip install 'kws[synthetic]'"
         ) from None
     return espeakng_loader

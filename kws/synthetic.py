@@ -1,8 +1,8 @@
 """A spoken corpus made on the spot: espeak-ng says the words, in the layout of Speech Commands.
 
-What is random is drawn per clip from (seed, speaker, word, take), so a clip's sound does not depend on how many clips
-there are or who makes them. The ranges of level, noise floor, length and place follow what the training clips of
-Speech Commands look like; nothing of its test list was used to choose them.
+What is random is drawn per clip from (seed, speaker, word, take), and the plan fixes who speaks after whom:
+same arguments, same bytes. The ranges of level, noise floor, length and place follow the training and
+validation clips of Speech Commands; nothing of its test list was used to choose them.
 """
 
 import hashlib
@@ -30,45 +30,50 @@ from .files import write_json, write_text
 FOLDER = Path("SpeechCommands") / "speech_commands_synthetic"
 MARKER = ".complete"
 RECIPE = 1  # goes up with every change of the sound: corpora of an older recipe are made anew
-NOISE_SECONDS = 30
-CLIPS_A_PART = 280  # the plan alone decides who says what after what: espeak's sound depends on what it said before
-STALE_S = 3600  # an unfinished build of this age belongs to a process that was killed
-
-# Accents as espeak-ng names them, and how their own spelling says the words (None: read as English).
-ACCENTS = {
-    "en": None,
-    "en-us": None,
-    "en-gb-scotland": None,
-    "en-029": None,
-    "en-gb-x-rp": None,
-    "en-gb-x-gbclan": None,
-    "en-gb-x-gbcwmd": None,
-    "en-us-nyc": None,
-}
+# One process's work, whatever `jobs` is: espeak-ng's sound depends on what its process said before.
+CLIPS_A_PART = 280
+STALE_S = 24 * 3600  # an unfinished build of this age belongs to a process that was killed
+ACCENTS = (
+    "en",
+    "en-us",
+    "en-gb-scotland",
+    "en-029",
+    "en-gb-x-rp",
+    "en-gb-x-gbclan",
+    "en-gb-x-gbcwmd",
+    "en-us-nyc",
+)
 
 
 def speak(data_dir, words=("no", "yes"), clips=4368, seed=0, jobs=None, progress=None):
     """Make the synthetic corpus in `data_dir` unless it is there, and return its folder.
 
-    The folder is `data_dir`/SpeechCommands/speech_commands_synthetic, laid out as Speech Commands is: WORD/SPEAKER_nohash_N.wav
-    (16 kHz, mono, 16-bit, one second), validation_list.txt, testing_list.txt, _background_noise_. The speakers (an
-    accent and a voice variant) of the three splits are disjoint. Same arguments, same bytes, whatever `jobs` (processes;
-    default: the processor's cores). `progress(done, total)` is called as clips are finished.
+    The folder is `data_dir`/SpeechCommands/speech_commands_synthetic, laid out as Speech Commands is:
+    WORD/SPEAKER_nohash_N.wav (16 kHz, mono, 16-bit, one second), validation_list.txt, testing_list.txt,
+    _background_noise_. The speakers (an accent and a voice variant) of the three splits are disjoint.
+    Same arguments, same bytes, whatever `jobs` (processes at once; default: the processor's cores).
+    `progress(done, total)` is called for each finished clip, one call at a time, from threads.
 
-    The folder appears whole or not at all; a corpus of other arguments is replaced; several processes may call at once.
-    Raises KwsError on words or numbers that make no corpus, and where espeak-ng is not installed.
+    The folder appears whole or not at all, a corpus of other arguments is replaced, and several processes may
+    call at once. Raises KwsError on words or numbers that make no corpus, where espeak-ng is missing, and
+    where the clips cannot be written.
     """
     words = _checked_words(words)
     if not 3 * len(words) <= clips <= 200_000:
-        raise KwsError(f"clips is {clips}: a corpus of {len(words)} words has {3 * len(words)} to 200000 clips")
+        raise KwsError(f"clips is {clips}: for {len(words)} words choose {3 * len(words)} to 200000")
+    if seed < 0:
+        raise KwsError(f"seed is {seed}: choose 0 or more")
     folder = Path(data_dir) / FOLDER
     wanted = {"recipe": RECIPE, "words": words, "clips": clips, "seed": seed}
     if _is_whole(folder, wanted):
         return folder
     version = Espeak().version  # here, so that a missing library is one line and not one of each process
-    folder.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        building = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
+    except OSError as error:
+        raise KwsError(f"cannot write to {folder.parent} ({error.strerror}): choose another data_dir") from None
     _remove_stale(folder)
-    building = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
     try:
         building.chmod(0o755)  # mkdtemp makes folders that only their owner reads
         (building / "_background_noise_").mkdir()
@@ -77,7 +82,7 @@ def speak(data_dir, words=("no", "yes"), clips=4368, seed=0, jobs=None, progress
         _run_workers(building, wanted, jobs or _cores(), progress)
         plan = _plan(wanted)
         _write_lists(building, plan)
-        write_text(building / "SYNTHETIC.txt", _about(wanted, version, len({speaker for speaker, _, _, _ in plan})))
+        write_text(building / "SYNTHETIC.txt", _about(wanted, version, len({clip[0] for clip in plan})))
         write_json(building / MARKER, {**wanted, "espeak-ng": version})
         _install(building, folder, wanted)
     finally:
@@ -122,7 +127,7 @@ def _plan(wanted):
 
 
 def _parts(plan):
-    """The plan in pieces of about CLIPS_A_PART clips, no speaker in two of them: each is one process's work."""
+    """The plan in pieces of about CLIPS_A_PART clips, no speaker in two of them."""
     parts = [[] for _ in range(-(-len(plan) // CLIPS_A_PART))]
     part_of = {speaker: i % len(parts) for i, speaker in enumerate(dict.fromkeys(clip[0] for clip in plan))}
     for clip in plan:
@@ -131,22 +136,25 @@ def _parts(plan):
 
 
 def _write_lists(folder, plan):
-    """The tenth of the speakers with the lowest hash validates, the next tenth tests: at least one of each."""
+    """The tenth of the speakers with the lowest hashes validates, the next tenth tests; one at least."""
     speakers = sorted({speaker for speaker, _, _, _ in plan})
     tenth = max(1, round(len(speakers) / 10))
     for name, chosen in (("validation", speakers[:tenth]), ("testing", speakers[tenth : 2 * tenth])):
-        chosen = set(chosen)
-        paths = sorted(f"{word}/{speaker}_nohash_{take}.wav" for speaker, _, word, take in plan if speaker in chosen)
-        write_text(folder / f"{name}_list.txt", "".join(f"{path}\n" for path in paths))
+        paths = [f"{word}/{speaker}_nohash_{take}.wav\n" for speaker, _, word, take in plan if speaker in chosen]
+        write_text(folder / f"{name}_list.txt", "".join(sorted(paths)))
 
 
 def _about(wanted, version, speakers):
     return f"""This corpus is synthetic: no person spoke it.
 
-espeak-ng {version} (GPL-3.0, https://github.com/espeak-ng/espeak-ng) said {wanted["clips"]} clips of the words
-{", ".join(wanted["words"])} with {speakers} voices ({len(ACCENTS)} accents x its voice variants); kws added rooms, microphones and noise
-(recipe {wanted["recipe"]}, seed {wanted["seed"]}). It has the layout of Google's Speech Commands and none of its recordings.
-Accuracies measured on it say little about people: name the corpus wherever you quote one.
+Words: {", ".join(wanted["words"])}
+Clips: {wanted["clips"]}
+Speakers: {speakers}, each one of {len(ACCENTS)} English accents with one of espeak-ng's voice variants
+Made by: espeak-ng {version} (GPL-3.0, github.com/espeak-ng/espeak-ng); kws added rooms, microphones, noise
+Recipe: {wanted["recipe"]}, seed {wanted["seed"]}
+
+It has the layout of Google's Speech Commands and none of its recordings. An accuracy measured on it
+says little about people: name the corpus wherever you quote one.
 """
 
 
@@ -177,7 +185,8 @@ def _run_workers(folder, wanted, jobs, progress):
 
 def _run_worker(folder, wanted, part, clip_finished):
     task = json.dumps({"folder": str(folder.resolve()), "wanted": wanted, "part": part})
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path)), "OMP_NUM_THREADS": "1"}
+    paths = [str(Path(__file__).parents[1]), os.environ.get("PYTHONPATH", "")]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, paths)), "OMP_NUM_THREADS": "1"}
     command = [sys.executable, "-c", "from kws import synthetic; synthetic._work()"]
     pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
     with subprocess.Popen(command, env=environment, text=True, **pipes) as worker:
@@ -187,7 +196,8 @@ def _run_worker(folder, wanted, part, clip_finished):
             clip_finished()
         error = worker.stderr.read()
     if worker.returncode != 0:
-        raise RuntimeError(f"speaking part {part} ended with status {worker.returncode}:\n{error}")
+        why = (error.strip().splitlines() or [f"status {worker.returncode}"])[-1]
+        raise KwsError(f"the process that speaks into {folder.parent} failed ({why}): mend that and start again")
 
 
 def _work():
@@ -197,62 +207,18 @@ def _work():
     espeak = Espeak()
     for speaker, voice, word, take in _parts(_plan(wanted))[task["part"]]:
         rng = _generator(wanted["seed"], speaker, word, take)
-        clip = _clip(espeak, voice, word, rng, _generator(wanted["seed"], speaker))
+        clip = acoustics.say_and_record(espeak, voice, word, rng, _generator(wanted["seed"], speaker))
         _write_wav(folder / word / f"{speaker}_nohash_{take}.wav", clip)
         print(take, flush=True)  # where the parent is gone this fails, and ends the worker
     if task["part"] == 0:
-        _write_noises(folder / "_background_noise_", espeak, wanted["seed"])
+        noises = acoustics.background_noises(espeak, _generator(wanted["seed"], "noise"))
+        for name, noise in noises.items():
+            _write_wav(folder / "_background_noise_" / f"{name}.wav", noise)
 
 
 def _generator(*key):
     digest = hashlib.sha256("/".join(map(str, key)).encode()).digest()
     return np.random.default_rng(np.frombuffer(digest, np.uint32))
-
-
-# ---- what a clip sounds like
-
-
-def _clip(espeak, voice, word, rng, speaker_rng):
-    """One recording of `word`, int16 of shape (16000,). `speaker_rng` draws what stays the same for a speaker."""
-    throat = np.exp(speaker_rng.normal(0, 0.08))
-    pitch = speaker_rng.uniform(20, 80)
-    for _ in range(10):
-        said = espeak.say(
-            voice,
-            word + rng.choice(["", ".", "!", "?"]),
-            rate=np.exp(rng.uniform(np.log(90), np.log(260))) / throat,
-            pitch=np.clip(pitch + rng.normal(0, 12), 0, 99),
-            pitch_range=rng.uniform(10, 100),
-        )
-        dry = acoustics.trim(said / 32768)
-        if len(dry) > 1000:
-            return acoustics.record(acoustics.to_16k(dry, espeak.sample_rate, throat * acoustics.wobble(rng, 0.02)), rng)
-    raise RuntimeError(f"espeak-ng stays silent as {voice} says {word!r}")
-
-
-def _write_noises(folder, espeak, seed):
-    rng = _generator(seed, "noise")
-    n = NOISE_SECONDS * SAMPLE_RATE
-    noises = {
-        "white_noise": acoustics.coloured_noise(rng, n, 0),
-        "pink_noise": acoustics.coloured_noise(rng, n, 1),
-        "rumble": acoustics.coloured_noise(rng, n, 2),
-        "mains_hum": acoustics.hum(rng, n) + 0.2 * acoustics.coloured_noise(rng, n, 1),
-        "voices": _babble(espeak, rng, n),
-    }
-    for name, noise in noises.items():
-        _write_wav(folder / f"{name}.wav", np.round(0.5 * 32767 * noise / np.max(np.abs(noise))).astype(np.int16))
-
-
-def _babble(espeak, rng, n):
-    """Eight voices at once, reading what is none of the words anybody would look for. Shape (n,)."""
-    text = "the weather in the harbour turned before we could carry the boxes under a roof, and later it was calm again. "
-    mixed = np.zeros(n)
-    for voice in ("en+m1", "en+f1", "en-us+m3", "en-us+f3", "en-029+m5", "en-gb-scotland+f5", "en-us-nyc+m7", "en+f4"):
-        said = espeak.say(voice, text * 3, rate=rng.uniform(130, 200), pitch=rng.uniform(20, 80)) / 32768
-        loop = acoustics.to_16k(said, espeak.sample_rate, np.ones(n))
-        mixed += np.roll(np.resize(loop, n), rng.integers(n)) * rng.uniform(0.3, 1)
-    return mixed
 
 
 # ---- files
@@ -277,15 +243,18 @@ def _is_whole(folder, wanted):
 
 def _install(building, folder, wanted):
     """Rename the finished corpus to its place; where another process put the same one there, keep that."""
-    while not _is_whole(folder, wanted):
+    for attempt in range(20):
+        if _is_whole(folder, wanted):
+            return
         aside = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
         try:
             if folder.exists():
                 os.replace(folder, aside / "old")
             os.replace(building, folder)
-        except OSError:  # another process was quicker: look again at what it put there
-            if not building.exists():
-                raise
+            return
+        except OSError as error:  # another process was quicker: look again at what it put there
+            if attempt == 19:
+                raise KwsError(f"cannot replace {folder} ({error.strerror}): remove it by hand") from None
             time.sleep(0.05)
         finally:
             shutil.rmtree(aside, ignore_errors=True)
