@@ -108,6 +108,11 @@ def _parser():
     doctor = command("doctor", _doctor, "what is installed, found and reachable here, and what mends what is not")
     doctor.add_argument("--data_dir", metavar="DIR", help="the folder of SpeechCommands/ (default: $KWS_DATA or data)")
     doctor.add_argument("--run_dir", metavar="DIR", help="the folder of run folders (default: runs)")
+
+    bench = command("bench", _bench, "measure this machine: epochs and their parts, runs, studies, beside a plain loop")
+    bench.add_argument("--data_dir", metavar="DIR", help="the folder of SpeechCommands/ (default: $KWS_DATA or data)")
+    bench.add_argument("--json", action="store_true", help="print JSON")
+    bench.add_argument("--quick", action="store_true", help="measure little, only to see that it works")
     return parser
 
 
@@ -231,3 +236,16 @@ def _doctor(options):
     checks = doctor.report(resolve(("kws doctor", given)))
     doctor.show(checks, show.console)
     return doctor.exit_status(checks)
+
+
+def _bench(options):
+    import json
+
+    from kws import bench, show
+
+    config = bench.choose_data(options.data_dir)
+    result = bench.run(config, options.quick, progress=show.notice)
+    if options.json:
+        print(json.dumps(result, indent=2))
+    else:
+        bench.show(result, show.console)

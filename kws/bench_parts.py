@@ -1,0 +1,177 @@
+"""What `kws bench` measures inside one process: our epoch and its parts, the matrix product, inference.
+
+Each function `timed_…` prepares a measurement and returns a function that takes it once and returns numbers by name.
+`race` gives each of them a fresh process (what one form leaves in the allocator changes the time of the next) and
+takes turns between them, so that a machine that slows down slows all of them.
+"""
+
+import multiprocessing
+import time
+from statistics import median
+
+import torch
+
+from kws import train
+from kws.batches import epoch_generator, to_float
+from kws.errors import KwsError
+from kws.speech_commands import N_SAMPLES
+
+MATRIX_SIZES = (1024, 1536, 2048)
+
+
+def race(forms, repeats, progress=None):
+    """Return {name: [numbers of a repeat, …]} of {name: (timed function, its arguments …)}; one warm-up each.
+
+    Raises KwsError where a measurement's process dies; what it had to say stands on stderr.
+    """
+    context = multiprocessing.get_context("spawn")
+    processes, connections = [], {}
+    try:
+        for name, (prepare, *arguments) in forms.items():
+            connections[name], theirs = context.Pipe()
+            # Not a daemon: the plain loop starts processes of its own.
+            processes.append(context.Process(target=_serve, args=(theirs, prepare, arguments)))
+            processes[-1].start()
+            theirs.close()
+        for name, connection in connections.items():
+            _ask(connection, name)  # the warm-up
+        results = {name: [] for name in forms}
+        for repeat in range(repeats):
+            for name, connection in connections.items():
+                if progress:
+                    progress(f"{name}, {repeat + 1} of {repeats}")
+                results[name].append(_ask(connection, name))
+        return results
+    finally:
+        for connection in connections.values():
+            connection.close()  # which ends its process
+        for process in processes:
+            process.join()
+
+
+def _ask(connection, name):
+    try:
+        connection.send(None)
+        return connection.recv()
+    except (EOFError, OSError):
+        raise KwsError(f"bench: the process that measured {name!r} died; its message stands above") from None
+
+
+def _serve(connection, prepare, arguments):
+    once = prepare(*arguments)
+    try:
+        while True:
+            connection.recv()
+            connection.send(once())
+    except (EOFError, BrokenPipeError, ConnectionResetError):  # the bench has all it wanted
+        pass
+
+
+def timed_epoch(config, compile_mode=None):
+    """Our training epoch, as `kws train` does it. compile_mode: torch.compile's mode for the network, if any."""
+    run = train.Run(config, train.prepare(config), None, None, None)
+    if compile_mode:
+        run.parts.model.network = torch.compile(run.parts.model.network, mode=compile_mode)
+
+    def once():
+        began = time.perf_counter()
+        run.train_epoch(1)
+        return {"seconds": time.perf_counter() - began}
+
+    return once
+
+
+def timed_parts(config):
+    """Milliseconds a batch of each part of our training step, with augmentation; and the GFLOP of the network's step.
+
+    Our loop draws an augmented batch at once; "augmentation" is what that costs beyond a plain batch of the same clips.
+    """
+    run = train.Run(config, train.prepare(config), None, None, None)
+    batches, network, optimizer = run.parts.batches, run.parts.model, run.optimizer
+    unshifted = batches.waveforms.narrow(1, batches.augment.margin, N_SAMPLES)
+    gflop = _step_gflop(network, config)
+
+    def once():
+        generator = epoch_generator(config.seed, 1)
+        network.train()
+        marks = []
+        order = torch.randperm(len(batches.labels), generator=generator)
+        for rows in order.split(config.batch_size):
+            mark = [time.perf_counter()]
+            to_float(unshifted[rows])
+            mark.append(time.perf_counter())
+            waveforms = batches.augment(batches.waveforms, rows, generator)
+            labels = batches.labels[rows]
+            mark.append(time.perf_counter())
+            features = network.features(waveforms)
+            mark.append(time.perf_counter())
+            logits = network.network(features)
+            loss = torch.nn.functional.binary_cross_entropy_with_logits(logits, labels)
+            mark.append(time.perf_counter())
+            optimizer.zero_grad(set_to_none=True)
+            loss.backward()
+            mark.append(time.perf_counter())
+            optimizer.step()
+            mark.append(time.perf_counter())
+            marks.append(mark)
+        marks = marks[:-1] if len(order) % config.batch_size else marks  # the last batch is a smaller one
+        moments = torch.tensor(marks, dtype=torch.float64)
+        assembly, augmented, features, forward, backward, step = (1000 * moments.diff(dim=1).median(0).values).tolist()
+        return {
+            "batch assembly": assembly,
+            "augmentation": augmented - assembly,
+            "front end": features,
+            "forward": forward,
+            "backward": backward,
+            "optimiser": step,
+            "network": forward + backward + step,
+            "gflop": gflop,
+        }
+
+    return once
+
+
+def _step_gflop(model, config):
+    """Floating-point operations of the network's forward and backward pass of a batch, as torch counts them, / 1e9."""
+    from torch.utils.flop_counter import FlopCounterMode
+
+    model.train()
+    features = model.features(torch.zeros(config.batch_size, N_SAMPLES))
+    with FlopCounterMode(display=False) as counter:
+        model.network(features).sum().backward()
+    return counter.get_total_flops() / 1e9
+
+
+def timed_matrix_product(threads, sizes=MATRIX_SIZES):
+    """The fastest matrix product's GFLOP/s over square matrices of `sizes`."""
+    torch.set_num_threads(threads)
+    matrices = [torch.randn(size, size) for size in sizes]
+
+    def once():
+        rates = []
+        for matrix in matrices:
+            began = time.perf_counter()
+            torch.mm(matrix, matrix)
+            rates.append(2 * len(matrix) ** 3 / (time.perf_counter() - began) / 1e9)
+        return {"gflops": max(rates)}
+
+    return once
+
+
+def timed_inference(config, batch, times=20):
+    """Milliseconds a clip from waveforms to logits in batches of `batch`."""
+    parts = train.prepare(config)
+    model = parts.model.eval()
+    waveforms = to_float(parts.corpus.testing.waveforms)
+    waveforms = waveforms.repeat(-(-batch // len(waveforms)), 1)[:batch]
+
+    @torch.inference_mode()
+    def once():
+        spent = []
+        for _ in range(times):
+            began = time.perf_counter()
+            model(waveforms)
+            spent.append(time.perf_counter() - began)
+        return {"ms": 1000 * median(spent) / batch}
+
+    return once
