@@ -15,6 +15,17 @@ def folder(tmp_path_factory):
     return training.make_workplace(tmp_path_factory.mktemp("faults"))
 
 
+@pytest.fixture(scope="module", autouse=True)
+def outage(folder):
+    """A run whose server goes away for half a minute at its third epoch; the other tests are done meanwhile."""
+    with WandbServer(seed=1) as server:
+        process = training.start(server, folder, "--epochs=40", WANDB_RUN_ID="cut")
+        training.wait_for_epochs(folder / "runs" / "cut", 3, process)
+        server.down(30)
+        yield server, process
+        process.kill()
+
+
 @pytest.fixture
 def server():
     with WandbServer() as running:
@@ -56,15 +67,6 @@ def test_a_failing_share_of_requests_loses_nothing(server, folder):
     training.assert_arrived(server, folder / "runs" / "tried", epochs=5)
 
 
-def test_a_server_that_is_gone_for_half_a_minute_loses_nothing(server, folder):
-    process = training.start(server, folder, "--epochs=40", WANDB_RUN_ID="cut")
-    training.wait_for_epochs(folder / "runs" / "cut", 3, process)
-    server.down(30)
-    printed = process.communicate(timeout=170)[0]
-    assert process.returncode == 0, printed
-    training.assert_arrived(server, folder / "runs" / "cut", epochs=40)
-
-
 def test_a_server_that_is_never_there_makes_the_run_go_on_offline(server, folder):
     server.stop()
     printed = training.train(server, folder, "--epochs=2", WANDB_RUN_ID="alone", WANDB_INIT_TIMEOUT="3")
@@ -94,3 +96,11 @@ def test_ctrl_c_keeps_the_epochs_and_the_resumed_run_ends_as_if_undisturbed(serv
     training.assert_arrived(server, folder / "runs" / "stopped", epochs=50)
     assert [training.unclocked(row) for row in training.rows(folder / "runs" / "stopped")] \
         == [training.unclocked(row) for row in training.rows(folder / "runs" / "undisturbed")]
+
+
+def test_a_server_that_is_gone_for_half_a_minute_loses_nothing(outage, folder):
+    server, process = outage
+    printed = process.communicate(timeout=170)[0]
+    assert process.returncode == 0, printed
+    training.assert_arrived(server, folder / "runs" / "cut", epochs=40)
+    assert server.crashes == []

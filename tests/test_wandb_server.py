@@ -8,7 +8,6 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
-
 from wandb_graphql import State
 from wandb_records import Refused
 from wandb_server import WandbServer
@@ -52,6 +51,25 @@ def server():
 def program(tmp_path):
     (tmp_path / "run.py").write_text(RUN)
     return tmp_path
+
+
+@pytest.fixture(scope="module", autouse=True)
+def sweep(tmp_path_factory):
+    """Two agents on a grid, one cell of which is preempted once; the other tests are done meanwhile."""
+    folder = tmp_path_factory.mktemp("sweep")
+    (folder / "run.py").write_text(RUN)
+    (folder / "sweep.yaml").write_text(
+        "program: run.py\nmethod: grid\nproject: words\n"
+        "parameters: {n_mels: {values: [20, 40]}, lr: {value: 0.003}}\n")
+    with WandbServer(seed=1) as server:
+        call(server, folder, "-m", "wandb", "sweep", "sweep.yaml")
+        [sweep] = server.sweeps.values()
+        command = [sys.executable, "-m", "wandb", "agent", f"tester/words/{sweep.id}"]
+        agents = [subprocess.Popen(command, cwd=folder, env=server.environment(folder),
+                                   stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) for _ in range(2)]
+        yield server, sweep, agents
+        for agent in agents:
+            agent.kill()
 
 
 def call(server, folder, *command, **variables):
@@ -103,27 +121,6 @@ def test_a_resumed_run_goes_on_where_it_was(server, program):
     assert [row["epoch"] for row in rows] == [1, 2, 3, 5, 6, 7]  # row 4 held the media
     assert [row["_step"] for row in server.runs["twice"].rows] == list(range(8))
     assert server.runs["twice"].gaps == []
-
-
-def test_two_agents_share_a_grid_and_a_preempted_cell_comes_back(server, program):
-    (program / "sweep.yaml").write_text(
-        "program: run.py\nmethod: grid\nproject: words\n"
-        "parameters: {n_mels: {values: [20, 40]}, lr: {value: 0.003}}\n")
-    call(server, program, "-m", "wandb", "sweep", "sweep.yaml")
-    [sweep] = server.sweeps.values()
-    command = [sys.executable, "-m", "wandb", "agent", f"tester/words/{sweep.id}"]
-    agents = [subprocess.Popen(command, cwd=program, env=server.environment(program),
-                               stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) for _ in range(2)]
-    assert [agent.wait(timeout=90) for agent in agents] == [0, 0]
-    runs = list(server.runs.values())
-    assert sorted(run.config["n_mels"] for run in runs) == [20, 40]
-    assert {run.config["lr"] for run in runs} == {0.003}
-    assert {(run.state, run.sweep, run.resumed) for run in runs} == {
-        ("finished", sweep.id, 0), ("finished", sweep.id, 1)}
-    assert sorted(len(run.rows) for run in runs) == [4, 7]
-    [requeued] = [run for run in runs if run.resumed]
-    assert requeued.config["n_mels"] == 20 and sweep.handed_out.count(requeued.id) == 2
-    assert sweep.state == "FINISHED" and server.unknown == []
 
 
 READ = """
@@ -218,3 +215,17 @@ def test_a_rejected_key_and_an_unknown_operation(server, program):
         with pytest.raises(Refused, match=f"unknown operation {name}"):
             state.answer(f"query {name} {{ x }}", {})
     assert state.unknown == ["NoSuchThing", "answer", "runs", "_id"]
+
+
+def test_two_agents_share_a_grid_and_a_preempted_cell_comes_back(sweep):
+    server, sweep, agents = sweep
+    assert [agent.wait(timeout=90) for agent in agents] == [0, 0]
+    runs = list(server.runs.values())
+    assert sorted(run.config["n_mels"] for run in runs) == [20, 40]
+    assert {run.config["lr"] for run in runs} == {0.003}
+    assert {(run.state, run.sweep, run.resumed) for run in runs} == {
+        ("finished", sweep.id, 0), ("finished", sweep.id, 1)}
+    assert sorted(len(run.rows) for run in runs) == [4, 7]
+    [requeued] = [run for run in runs if run.resumed]
+    assert requeued.config["n_mels"] == 20 and sweep.handed_out.count(requeued.id) == 2
+    assert sweep.state == "FINISHED" and server.unknown == [] and server.crashes == []

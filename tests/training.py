@@ -23,8 +23,9 @@ def make_workplace(folder):
 
 def environment(server, folder, **more):
     """The environment of a kws process whose W&B server is `server` and whose corpus is in `folder`."""
-    return server.environment(
-        folder, KWS_DATA=f"{folder}/data", PYTHONPATH=str(ROOT), OMP_NUM_THREADS="1", **more)
+    defaults = {"KWS_DATA": f"{folder}/data", "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1",
+                "WANDB_INIT_TIMEOUT": "90"}  # a loaded machine is not a server that is away
+    return server.environment(folder, **defaults | more)
 
 
 def start(server, folder, *flags, **variables):

@@ -4,7 +4,6 @@ import json
 from collections import deque
 
 import yaml
-
 from wandb_records import Agent, Artifact, Refused, Run, Sweep, draw, edges, grid, now
 
 
