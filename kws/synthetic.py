@@ -29,7 +29,7 @@ from .files import write_json, write_text
 
 FOLDER = Path("SpeechCommands") / "speech_commands_synthetic"
 MARKER = ".complete"
-RECIPE = 1  # goes up with every change of the sound: corpora of an older recipe are made anew
+RECIPE = 2  # goes up with every change of the sound: corpora of an older recipe are made anew
 # One process's work, whatever `jobs` is: espeak-ng's sound depends on what its process said before.
 CLIPS_A_PART = 280
 STALE_S = 24 * 3600  # an unfinished build of this age belongs to a process that was killed
