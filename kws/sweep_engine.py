@@ -103,7 +103,7 @@ class Engine:
         if run_state(folder) == "finished":  # the sweep died after the run ended and before it was recorded
             self._finished(attempt, config, folder)
             return
-        log = self.sweep.folder / "logs" / f"{attempt.cell:04d}-{config.run_name}.log"
+        log = self.sweep.folder / "logs" / f"{attempt.cell:04d}.log"
         receiver, sender = self.context.Pipe(duplex=False)
         arguments = (sender, os.path.abspath(log), os.getcwd(), config, attempt.run_id, self.sweep.sweep_id)
         process = self.context.Process(target=sweep_worker.run_cell, args=arguments, daemon=True)

@@ -8,6 +8,7 @@ import shutil
 import signal
 import socket
 import subprocess
+import sys
 import time
 
 import pytest
@@ -50,23 +51,23 @@ def finished_once(work, cells):
 
 
 @pytest.mark.parametrize("path", SWEEPS, ids=lambda path: path.stem)
-def test_the_first_run_of_every_sweep_file(work, kws_process, path):
+def test_the_first_run_of_every_sweep_file(work, kws, path):
     content = yaml.safe_load(path.read_text())
     values = {name: spec["values"][0] for name, spec in content["parameters"].items() if "values" in spec}
     cell = [f"{name}={value}" for name, value in values.items()] if content["method"] == "grid" else []
-    outcome = kws_process("sweep", path, "--set", "epochs=1", *cell, *(["--count", 1] if not cell else []))
+    outcome = kws("sweep", path, "--set", "epochs=1", *cell, *(["--count", 1] if not cell else []))
     assert outcome.status == 0, outcome.err + outcome.out
     [(folder, (config, summary))] = runs_of("runs").items()
     assert summary["state"] == "finished" and config["study"] == path.stem and config["epochs"] == 1
     assert {name: config[name] for name in values} == values or not cell
 
 
-def test_a_sweep_is_the_same_runs_as_kws_train(work, kws_process):
+def test_a_sweep_is_the_same_runs_as_kws_train(work, kws):
     path = write_sweep(work, {"n_mels": {"values": [20, 40]}, "seed": {"value": 3}, "study": {"value": "mels"}})
-    swept = kws_process("sweep", path)
+    swept = kws("sweep", path)
     assert swept.status == 0 and swept.err == "" and "2 of 2 cells finished" in swept.out
     for n_mels in (20, 40):
-        alone = kws_process("train", f"--n_mels={n_mels}", "--seed=3", "--study=mels", "--run_dir=alone",
+        alone = kws("train", f"--n_mels={n_mels}", "--seed=3", "--study=mels", "--run_dir=alone",
                             "--channels=8", "--batch_size=16", "--epochs=2")  # fmt: skip
         assert alone.status == 0, alone.err
     assert results("runs", "n_mels") == results("alone", "n_mels")
@@ -78,7 +79,7 @@ def test_a_sweep_is_the_same_runs_as_kws_train(work, kws_process):
             "config.json", "metrics.csv", "summary.json", "predictions.csv", "layers.csv", "best.pt", "last.pt",
         }  # fmt: skip
         [log] = glob.glob(f"wandb/offline-run-*-{folder.name}")
-        command = ["wandb", "leet", "inspect", "--summary", "--json", log]
+        command = [sys.executable, "-m", "wandb", "leet", "inspect", "--summary", "--json", log]
         seen = json.loads(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
         assert seen["run_id"] == folder.name and seen["tags"] == ["mels", "speech_commands"]
         assert seen["summary"]["test/accuracy"] == summary["test/accuracy"]
@@ -86,43 +87,43 @@ def test_a_sweep_is_the_same_runs_as_kws_train(work, kws_process):
     assert copy["method"] == "grid" and copy["parameters"]["n_mels"] == {"values": [20, 40]}
 
 
-def test_a_finished_sweep_is_not_run_again(work, kws_process):
+def test_a_finished_sweep_is_not_run_again(work, kws):
     path = write_sweep(work, {"seed": {"values": [0, 1]}})
-    assert kws_process("sweep", path).status == 0
+    assert kws("sweep", path).status == 0
     before = {folder: (folder / "metrics.csv").stat().st_mtime_ns for folder in runs_of("runs")}
-    again = kws_process("sweep", path)
+    again = kws("sweep", path)
     assert again.status == 0 and "2 of 2 cells finished" in again.out
     assert {folder: (folder / "metrics.csv").stat().st_mtime_ns for folder in runs_of("runs")} == before
-    other = kws_process("sweep", path, "--set", "seed=0")  # another set is another sweep, not a mix
+    other = kws("sweep", path, "--set", "seed=0")  # another set is another sweep, not a mix
     assert other.status == 0 and "1 of 1 cells finished" in other.out
     assert len(runs_of("runs")) == 3 and len(list((work / "runs" / "sweeps").iterdir())) == 2
 
 
-def test_random_and_bayes_end_at_their_cap_and_go_on_with_count(work, kws_process):
+def test_random_and_bayes_end_at_their_cap_and_go_on_with_count(work, kws):
     specs = {"lr": {"distribution": "log_uniform_values", "min": 0.0005, "max": 0.05},
              "channels": {"values": [4, 8]}, "epochs": {"value": 1}}  # fmt: skip
     for method in ("random", "bayes"):
         path = write_sweep(work, specs, method=method, run_cap=3)
-        assert kws_process("sweep", path, "--set", f"run_dir={method}").status == 0
-        more = kws_process("sweep", path, "--set", f"run_dir={method}", "--count", 4)
+        assert kws("sweep", path, "--set", f"run_dir={method}").status == 0
+        more = kws("sweep", path, "--set", f"run_dir={method}", "--count", 4)
         assert more.status == 0 and "4 of 4 cells finished" in more.out
         configs = [config for config, _ in runs_of(method).values()]
         assert len(configs) == len({config["lr"] for config in configs}) == 4
         assert all(0.0005 <= config["lr"] <= 0.05 and config["channels"] in (4, 8) for config in configs)
 
 
-def test_status_tells_how_a_sweep_stands_and_makes_nothing(work, kws_process):
+def test_status_tells_how_a_sweep_stands_and_makes_nothing(work, kws):
     path = write_sweep(work, SEEDS | {"epochs": {"value": 200}})
-    outcome = kws_process("sweep", path, "--status")
+    outcome = kws("sweep", path, "--status")
     assert outcome.status == 0 and not (work / "runs").exists()
     assert "4 cells expected, 0 finished, 0 running, 0 failed, 4 missing" in outcome.out
     process = start("sweep", path, "--jobs", 2)
     wait_until(lambda: len(cells_at_work(process.pid)) == 2, "two cells are at work")
-    outcome = kws_process("sweep", path, "--status")
+    outcome = kws("sweep", path, "--status")
     assert "4 cells expected, 0 finished, 2 running, 0 failed, 2 missing" in outcome.out
     process.kill()
     process.communicate()
-    outcome = kws_process("sweep", path, "--status")
+    outcome = kws("sweep", path, "--status")
     assert "4 cells expected, 0 finished, 0 running, 0 failed, 4 missing" in outcome.out
 
 
@@ -172,7 +173,7 @@ def postgresql(tmp_path):
         shutil.rmtree(folder)
 
 
-def test_two_processes_share_a_postgresql_and_run_each_cell_once(work, kws_process, postgresql):
+def test_two_processes_share_a_postgresql_and_run_each_cell_once(work, kws, postgresql):
     url, _ = postgresql
     path = write_sweep(work, {"seed": {"values": list(range(6))}})
     both = [start("sweep", path, "--jobs", 1, "--storage", url) for _ in range(2)]  # they also race to make the tables
@@ -182,11 +183,11 @@ def test_two_processes_share_a_postgresql_and_run_each_cell_once(work, kws_proce
     outcome = finish(both[1])
     assert outcome.status == 0, outcome
     assert set(results("runs", "seed")) == {(seed,) for seed in range(6)}
-    status = kws_process("sweep", path, "--storage", url, "--status")
+    status = kws("sweep", path, "--storage", url, "--status")
     assert "6 cells expected, 6 finished, 0 running, 0 failed, 0 missing" in status.out
 
 
-def test_a_database_that_goes_away_ends_the_sweep_with_one_line_and_it_goes_on(work, kws_process, postgresql):
+def test_a_database_that_goes_away_ends_the_sweep_with_one_line_and_it_goes_on(work, kws, postgresql):
     url, control = postgresql
     path = write_sweep(work, {"seed": {"values": [0, 1]}, "epochs": {"value": 60}})
     process = start("sweep", path, "--jobs", 2, "--storage", url)
@@ -198,10 +199,10 @@ def test_a_database_that_goes_away_ends_the_sweep_with_one_line_and_it_goes_on(w
     [line] = outcome.err.splitlines()
     assert line.startswith("kws: --storage: the database ") and "Traceback" not in outcome.err
     wait_until(lambda: not any(map(is_alive, cells)), "its cells are gone")
-    unreachable = kws_process("sweep", path, "--storage", url)
+    unreachable = kws("sweep", path, "--storage", url)
     assert unreachable.status == 2 and len(unreachable.err.splitlines()) == 1
     subprocess.run([*control, "start"], check=True, capture_output=True, cwd="/")
-    assert kws_process("sweep", path, "--storage", url).status == 0
+    assert kws("sweep", path, "--storage", url).status == 0
     assert set(results("runs", "seed")) == {(0,), (1,)}
 
 
@@ -230,15 +231,15 @@ def test_a_cell_of_a_machine_that_fell_silent_is_taken_over(work):
     assert watcher.states()[0].state == "finished"
 
 
-def test_a_journal_with_half_a_line_is_mended(work, kws_process):
+def test_a_journal_with_half_a_line_is_mended(work, kws):
     path = write_sweep(work, {"seed": {"values": [0, 1]}})
-    assert kws_process("sweep", path, "--set", "seed=0").status == 0
+    assert kws("sweep", path, "--set", "seed=0").status == 0
     with open(journal(work), "a") as file:
         file.write('{"op_code": 8, "worker')  # the machine went down in the middle of a write
-    assert kws_process("sweep", path, "--set", "seed=0").status == 0
-    assert kws_process("sweep", path, "--set", "seed=0", "--status").out.count("1 finished") == 1
+    assert kws("sweep", path, "--set", "seed=0").status == 0
+    assert kws("sweep", path, "--set", "seed=0", "--status").out.count("1 finished") == 1
     (work / "notes.txt").write_text("mine, without a line's end")
-    refused = kws_process("sweep", path, "--storage", "notes.txt")
+    refused = kws("sweep", path, "--storage", "notes.txt")
     assert refused.status == 2 and "notes.txt: is no journal of a sweep" in refused.err
     assert (work / "notes.txt").read_text() == "mine, without a line's end"
 
@@ -248,8 +249,8 @@ def test_a_journal_with_half_a_line_is_mended(work, kws_process):
     "mysql://user:secret@127.0.0.1:1/x": "--storage: no driver for mysql is installed",
     "postgresql://user:secret@127.0.0.1:1/x": "--storage: the database cannot be used: ",
 }.items())  # fmt: skip
-def test_a_storage_that_cannot_be_used_is_refused_without_its_password(work, kws_process, url, message):
-    outcome = kws_process("sweep", write_sweep(work, SEEDS), "--storage", url)
+def test_a_storage_that_cannot_be_used_is_refused_without_its_password(work, kws, url, message):
+    outcome = kws("sweep", write_sweep(work, SEEDS), "--storage", url)
     assert outcome.status == 2 and message in outcome.err and len(outcome.err.splitlines()) == 1
     assert "secret" not in outcome.err
 
@@ -257,7 +258,7 @@ def test_a_storage_that_cannot_be_used_is_refused_without_its_password(work, kws
 # Deaths
 
 
-def test_a_killed_sweep_goes_on_and_leaves_nobody_behind(work, kws_process):
+def test_a_killed_sweep_goes_on_and_leaves_nobody_behind(work, kws):
     path = write_sweep(work, SEEDS | {"epochs": {"value": 30}})
     process = start("sweep", path, "--jobs", 2)
     wait_until(lambda: len(list(work.glob("runs/*/last.pt"))) == 2, "two runs have a checkpoint")
@@ -267,25 +268,25 @@ def test_a_killed_sweep_goes_on_and_leaves_nobody_behind(work, kws_process):
     process.communicate()
     wait_until(lambda: not any(map(is_alive, orphans)), "all its processes have ended")
     begun = {folder.name for folder in runs_of("runs")}
-    outcome = kws_process("sweep", path, "--jobs", 2)
+    outcome = kws("sweep", path, "--jobs", 2)
     assert outcome.status == 0, outcome.err
     assert begun < {folder.name for folder in runs_of("runs")}  # the same runs, resumed
     assert set(results("runs", "seed")) == {(seed,) for seed in range(4)} and finished_once(work, 4)
-    alone = kws_process("train", "--seed=0", "--run_dir=alone", "--channels=8", "--batch_size=16", "--epochs=30")
+    alone = kws("train", "--seed=0", "--run_dir=alone", "--channels=8", "--batch_size=16", "--epochs=30")
     assert alone.status == 0
     assert results("alone", "seed")[(0,)] == results("runs", "seed")[(0,)]
 
 
-def test_a_run_that_ended_before_the_sweep_could_say_so_is_not_run_again(work, kws_process):
+def test_a_run_that_ended_before_the_sweep_could_say_so_is_not_run_again(work, kws):
     path = write_sweep(work, {"seed": {"values": [0]}})
-    assert kws_process("sweep", path).status == 0
+    assert kws("sweep", path).status == 0
     [folder] = runs_of("runs")
     written = (folder / "metrics.csv").stat().st_mtime_ns
     lines = journal(work).read_text().splitlines(keepends=True)
     while '"ended"' not in lines.pop():
         pass
     journal(work).write_text("".join(lines))
-    outcome = kws_process("sweep", path)
+    outcome = kws("sweep", path)
     assert outcome.status == 0 and "1 of 1 cells finished" in outcome.out
     assert list(runs_of("runs")) == [folder] and (folder / "metrics.csv").stat().st_mtime_ns == written
 
@@ -304,7 +305,7 @@ def test_a_cell_whose_process_was_killed_is_run_again(work, number):
 
 
 @pytest.mark.parametrize("number, status", [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
-def test_ctrl_c_stops_cleanly_and_the_same_command_goes_on(work, kws_process, number, status):
+def test_ctrl_c_stops_cleanly_and_the_same_command_goes_on(work, kws, number, status):
     path = write_sweep(work, {"seed": {"values": [0, 1, 2]}, "epochs": {"value": 40}})
     process = start("sweep", path, "--jobs", 2)
     wait_until(lambda: len(list(work.glob("runs/*/last.pt"))) == 2, "two runs have a checkpoint")
@@ -315,40 +316,40 @@ def test_ctrl_c_stops_cleanly_and_the_same_command_goes_on(work, kws_process, nu
     assert "the same command goes on" in outcome.out
     assert not any(map(is_alive, cells))
     assert {summary["state"] for _, summary in runs_of("runs").values()} == {"preempted"}
-    assert kws_process("sweep", path).status == 0
+    assert kws("sweep", path).status == 0
     assert set(results("runs", "seed")) == {(0,), (1,), (2,)} and finished_once(work, 3)
 
 
 # Failures
 
 
-def test_a_failed_cell_is_reported_and_the_others_are_done(work, kws_process):
+def test_a_failed_cell_is_reported_and_the_others_are_done(work, kws):
     path = write_sweep(work, {"channels": {"values": [8, 12]}, "groups": {"values": [1, 8]}})
-    outcome = kws_process("sweep", path, "--jobs", 1)
+    outcome = kws("sweep", path, "--jobs", 1)
     assert outcome.status == 1 and outcome.err == ""
     assert "groups: 8 does not divide the 12 channels" in outcome.out
     assert "3 of 4 cells finished, 1 failed (again with --retry-failed)" in outcome.out
     assert set(results("runs", "channels", "groups")) == {(8, 1), (8, 8), (12, 1)}
-    assert "3 finished, 0 running, 1 failed, 0 missing" in kws_process("sweep", path, "--status").out
+    assert "3 finished, 0 running, 1 failed, 0 missing" in kws("sweep", path, "--status").out
 
 
-def test_failures_are_shown_with_their_last_lines_and_retried_on_demand(work, kws_process, data_dir):
+def test_failures_are_shown_with_their_last_lines_and_retried_on_demand(work, kws, data_dir):
     path = write_sweep(work, {"seed": {"values": [0, 1]}})
     values = ["--set", f"data_dir={work}/data"]
-    failed = kws_process("sweep", path, *values)
+    failed = kws("sweep", path, *values)
     assert failed.status == 1 and "0 of 2 cells finished, 2 failed" in failed.out
     assert failed.out.count("data") > 2 and "logs/" in failed.out
     shutil.copytree(data_dir, work / "data")
-    again = kws_process("sweep", path, *values)
+    again = kws("sweep", path, *values)
     assert again.status == 1 and "0 of 2 cells finished, 2 failed" in again.out
-    retried = kws_process("sweep", path, *values, "--retry-failed")
+    retried = kws("sweep", path, *values, "--retry-failed")
     assert retried.status == 0 and "2 of 2 cells finished" in retried.out
     assert [ended for _, ended in attempts(journal(work))] == ["failed", "failed", "finished", "finished"]
 
 
-def test_three_failures_from_the_start_stop_the_sweep(work, kws_process):
+def test_three_failures_from_the_start_stop_the_sweep(work, kws):
     path = write_sweep(work, {"seed": {"values": list(range(20))}})
-    outcome = kws_process("sweep", path, "--jobs", 1, "--set", f"data_dir={work}/nowhere")
+    outcome = kws("sweep", path, "--jobs", 1, "--set", f"data_dir={work}/nowhere")
     assert outcome.status == 1 and "the first 3 runs here failed" in outcome.out
     assert "0 of 20 cells finished, 3 failed (again with --retry-failed), 17 not yet run" in outcome.out
     assert [ended for _, ended in attempts(journal(work))] == ["failed"] * 3
@@ -357,10 +358,10 @@ def test_three_failures_from_the_start_stop_the_sweep(work, kws_process):
 # The terminal
 
 
-def test_a_terminal_gets_one_live_table(work, kws_process):
+def test_a_terminal_gets_one_live_table(work, kws):
     path = write_sweep(work, {"seed": {"values": [0, 1]}, "epochs": {"value": 8}})
     screen = subprocess.run(
-        ["script", "-qec", f"python -m kws sweep {path}", "/dev/null"], capture_output=True, timeout=100,
+        ["script", "-qec", f"{sys.executable} -m kws sweep {path}", "/dev/null"], capture_output=True, timeout=100,
         env=os.environ | {"PYTHONPATH": str(REPOSITORY), "TERM": "xterm", "COLUMNS": "120"},
     )  # fmt: skip
     text = screen.stdout.decode()

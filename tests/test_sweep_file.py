@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sweep_runs import SWEEPS, write_sweep
 
+from kws import model
 from kws.config import SETTINGS
 from kws.errors import KwsError
 from kws.sweep_file import load_sweep
@@ -43,7 +44,8 @@ def test_every_sweep_file_is_wandbs_and_ours(path, monkeypatch):
 
     sweep = load_sweep(path)
     configs = [sweep.config(drawn) for drawn in cells(sweep)]
-    assert len(configs) == sweep.expected
+    for config in configs:
+        model.build(config)  # within 100,000 parameters
     if sweep.method == "grid":
         assert len(set(configs)) == sweep.expected
     else:

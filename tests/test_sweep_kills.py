@@ -36,11 +36,14 @@ def test_a_sweep_that_is_killed_all_the_time_ends_like_an_undisturbed_one(work, 
             if process is not None:
                 assert process.poll() != 0, f"the sweep was through after {done.total()} of {KILLS} kills"
             process = start("sweep", path, "--jobs", 2, stdout=open("sweep.log", "a"), stderr=open("errors.log", "a"))
-        time.sleep(chance.uniform(0, 4))  # from its imports to its cells' ends
         number = chance.choice((signal.SIGKILL, signal.SIGTERM))
+        of_cell = chance.random() < 0.5
+        if of_cell or chance.random() < 0.7:  # else it may be importing still
+            wait_until(lambda sweep=process: cells_at_work(sweep.pid) or sweep.poll() is not None, "cells are at work")
+        time.sleep(chance.uniform(0, 2))
         victims = cells_at_work(process.pid)
-        if victims and chance.random() < 0.5:
-            done["cell", number.name] += kill(chance.choice(victims), number)
+        if of_cell:
+            done["cell", number.name] += bool(victims) and kill(chance.choice(victims), number)
         elif kill(process.pid, number):
             done["sweep", number.name] += 1
             process.wait(timeout=120)
