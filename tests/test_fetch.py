@@ -1,5 +1,6 @@
 """The full data set's road: an archive in the true layout, served well and badly over loopback."""
 
+import gzip
 import json
 import os
 import random
@@ -124,6 +125,14 @@ def test_a_local_file_that_is_no_archive(tmp_path, make, said):
     make(archive)
     assert line_of(fetch, tmp_path, ("no", "yes"), archive=archive) == f"{archive}: {said}"
     assert_nothing(tmp_path)
+
+
+def test_the_hash_is_over_the_whole_file_also_behind_the_last_member(tmp_path):
+    tail = gzip.compress(random.Random(3).randbytes(300_000), 1)
+    with ArchiveServer(BODY + tail) as server:
+        get(tmp_path / "right", server, sha256=sha256(BODY + tail))
+        line_of(get, tmp_path / "wrong", server, sha256=sha256(BODY))
+        assert_nothing(tmp_path / "wrong")
 
 
 def test_words_that_speech_commands_does_not_have(tmp_path):
@@ -608,6 +617,18 @@ def test_a_second_process_is_refused_and_its_end_changes_nothing(tmp_path):
         assert first.communicate()[1] == "" and first.returncode == 0
         assert len(server.requests) == 1
     assert_whole(tmp_path / FOLDER)
+
+
+def test_a_folder_that_appears_during_the_fetch_is_left_alone(tmp_path):
+    folder = tmp_path / FOLDER
+
+    def appear(done, total):
+        (folder / "yes").mkdir(parents=True, exist_ok=True)  # another program begins to unpack into the same place
+
+    with ArchiveServer(BODY) as server:
+        line = line_of(get, tmp_path, server, progress=appear)
+    assert line == f"{folder}: appeared during the fetch and is not ours; remove it and run kws data again"
+    assert beside(folder) == {folder.name, f".{folder.name}.lock"} and (folder / "yes").is_dir()
 
 
 def test_ctrl_c_removes_what_was_begun(tmp_path):
