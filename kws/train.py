@@ -145,7 +145,12 @@ class Run:
             summary["time/run_s"] = time.perf_counter() - started
             self._end("finished", summary)
         except Preempted:
-            self._end("preempted", {})
+            # Slurm and an agent that forwards signals both send SIGTERM: the second must not cut this short.
+            before = signal.signal(signal.SIGTERM, signal.SIG_IGN)
+            try:
+                self._end("preempted", {})
+            finally:
+                signal.signal(signal.SIGTERM, before)
             raise
         except BaseException as error:
             with suppress(OSError):  # a full disk takes no summary either
