@@ -265,7 +265,8 @@ def _write_cache(path, content, say):
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with write_atomically(path) as temporary:
-            torch.save(content, temporary)
+            with open(temporary, "wb") as file:  # torch's own writer hides why a write failed
+                torch.save(content, file)
     except (OSError, RuntimeError) as error:
         # The run does not depend on it: without a cache the next start reads the clips again.
         if say:

@@ -1,8 +1,5 @@
-"""The only door to W&B while a run is on, and the writer of the run folder: one row goes to both."""
+"""The only door to W&B while a run is on."""
 
-import csv
-import fcntl
-import io
 import os
 import platform
 import secrets
@@ -11,63 +8,18 @@ import string
 import subprocess
 import sys
 import time
-from datetime import UTC, datetime
+from contextlib import contextmanager
+from datetime import datetime, timezone
 from importlib import metadata
 from pathlib import Path
 
 from kws import __version__
 from kws.config import one_line, read_yaml, resolve
 from kws.errors import KwsError
-from kws.files import write_json, write_text
 
-ROW = ("epoch", "train/loss", "train/accuracy", "val/loss", "val/accuracy", "lr", "time/epoch_s", "time/clips_per_s")
 INIT_TIMEOUT_S = 30  # then the run goes on offline; WANDB_INIT_TIMEOUT changes it
+MODES = ("online", "offline", "disabled", "shared", "dryrun", "run")
 FINISH_TIMEOUT_S = 120  # then what was not uploaded waits for `wandb sync`; WANDB_FINISH_TIMEOUT changes it
-
-
-class RunFolder:
-    """`runs/RUN_ID/`, held by one process at a time; every file in it is whole or absent.
-
-    Raises KwsError where the folder cannot be made or another process holds it.
-    """
-
-    def __init__(self, run_dir, run_id):
-        self.run_id = run_id
-        self.path = Path(os.path.abspath(os.path.expanduser(run_dir))) / run_id
-        try:
-            self.path.mkdir(parents=True, exist_ok=True)
-            self._lock = open(self.path / ".lock", "w")  # the lock ends with the process, however it ends
-        except OSError as error:
-            raise KwsError(
-                f"run_dir: {self.path} cannot be written ({error.strerror}); choose another --run_dir"
-            ) from error
-        try:
-            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            self._lock.close()
-            raise KwsError(f"run {run_id}: another process is at work in {self.path}; wait for it or end it") from error
-        for half in self.path.glob(".*.*"):  # what a killed process was writing
-            half.unlink()
-
-    @property
-    def begun(self):
-        """Whether the folder holds a run."""
-        return any((self.path / name).exists() for name in ("config.json", "summary.json", "last.pt"))
-
-    def write_config(self, config):
-        write_json(self.path / "config.json", config)
-
-    def write_rows(self, rows):
-        write_text(self.path / "metrics.csv", table_text(ROW, ([row[name] for name in ROW] for row in rows)))
-
-    def write_table(self, name, header, rows):
-        write_text(self.path / name, table_text(header, rows))
-
-    def write_summary(self, summary):
-        write_json(self.path / "summary.json", summary)
-
-    def close(self):
-        self._lock.close()
 
 
 class Tracker:
@@ -119,6 +71,10 @@ class Tracker:
                 quiet[name] = default
         try:
             return wandb.init(mode=mode, settings=wandb.Settings(**quiet), **arguments)
+        except OSError as error:
+            raise KwsError(
+                f"W&B cannot write its log ({error}); set WANDB_DIR to a folder that can be written"
+            ) from error
         except wandb.errors.CommError as error:
             self._say(
                 f"W&B cannot be reached ({one_line(error, 200)}): the run goes on offline; "
@@ -179,7 +135,8 @@ class Tracker:
         end = time.monotonic() + self._run.settings.finish_timeout
         while True:
             try:
-                log()
+                with _staging_in(self._run.settings.wandb_dir):
+                    log()
                 return
             except wandb.errors.CommError as error:
                 if time.monotonic() > end:
@@ -193,6 +150,26 @@ class Tracker:
         if state == "preempted":
             self._run.mark_preempting()
         self._run.finish(exit_code={"finished": 0, "failed": 1, "preempted": 143}[state])
+
+
+def check_mode():
+    """Raise KwsError where $WANDB_MODE is none of W&B's modes."""
+    mode = os.environ.get("WANDB_MODE", MODES[0])
+    if mode not in MODES:
+        raise KwsError(f"WANDB_MODE is {one_line(mode)!r}, but must be one of {', '.join(MODES)}")
+
+
+@contextmanager
+def _staging_in(folder):
+    """Let W&B stage tables in its own folder: its default lies in a home, which not every machine has to write to."""
+    if "WANDB_DATA_DIR" in os.environ:
+        yield
+        return
+    os.environ["WANDB_DATA_DIR"] = folder
+    try:
+        yield
+    finally:
+        del os.environ["WANDB_DATA_DIR"]
 
 
 def handed_over(config):
@@ -237,7 +214,7 @@ def record(config, run_id, data_info, device_name, sweep_id=None):
         "git_commit": git_commit(),
         "host": platform.node(),
         "device_name": device_name,
-        "started": datetime.now(UTC).isoformat(timespec="seconds"),
+        "started": datetime.now(timezone.utc).isoformat(timespec="seconds"),
     }
 
 
@@ -261,15 +238,6 @@ def git_commit():
         return git("describe", "--always", "--dirty", "--abbrev=40", "--exclude=*")
     except (OSError, subprocess.SubprocessError):
         return None
-
-
-def table_text(header, rows):
-    """Return CSV text. Floats are written so that reading them gives the same number."""
-    buffer = io.StringIO()
-    writer = csv.writer(buffer, lineterminator="\n")
-    writer.writerow(header)
-    writer.writerows(rows)
-    return buffer.getvalue()
 
 
 def notice(line):

@@ -17,6 +17,7 @@ from kws import checkpoints, complexity, model, speech_commands, tracking
 from kws.batches import TrainingBatches, epoch_generator, to_float
 from kws.errors import KwsError
 from kws.evaluation import evaluate
+from kws.run_folder import RunFolder
 
 MISHEARD_SHOWN = 16  # clips in W&B's table of misheard test clips
 DISK_FAULTS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.ENOENT, errno.EIO)
@@ -50,13 +51,14 @@ def train(config, run_id=None, resume=False, sweep_id=None, on_epoch=None, say=t
     when the loss is not finite, Preempted on SIGTERM and SIGINT.
     """
     started = time.perf_counter()
+    tracking.check_mode()
     config = tracking.handed_over(config)
     parts = prepare(config, say)
     if run_id is None:
         run_id = tracking.new_run_id()
     tracking.check_run_id(run_id)
     requeued = "WANDB_SWEEP_ID" in os.environ or os.environ.get("WANDB_RESUME") in ("allow", "must", "auto")
-    folder = tracking.RunFolder(config.run_dir, run_id)
+    folder = RunFolder(config.run_dir, run_id)
     try:
         if folder.begun and not (resume or requeued):
             raise KwsError(f"run {run_id}: {folder.path} exists; go on with --resume {run_id}, or choose another id")

@@ -14,8 +14,8 @@ from kws import checkpoints, complexity
 from kws.config import SETTINGS, resolve
 from kws.evaluation import evaluate
 from kws.model import build
+from kws.run_folder import ROW
 from kws.speech_commands import load
-from kws.tracking import ROW
 
 FILES = {"config.json", "metrics.csv", "summary.json", "predictions.csv", "layers.csv", "best.pt", "last.pt", ".lock"}
 SUMMARY = {
