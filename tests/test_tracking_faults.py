@@ -4,6 +4,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 
 import pytest
 import training
@@ -96,6 +97,18 @@ def test_ctrl_c_keeps_the_epochs_and_the_resumed_run_ends_as_if_undisturbed(serv
     training.assert_arrived(server, folder / "runs" / "stopped", epochs=50)
     assert [training.unclocked(row) for row in training.rows(folder / "runs" / "stopped")] \
         == [training.unclocked(row) for row in training.rows(folder / "runs" / "undisturbed")]
+
+
+def test_a_run_that_is_terminated_again_and_again_still_says_that_it_is_preempted(server, folder):
+    process = training.start(server, folder, "--epochs=300", WANDB_RUN_ID="urged")
+    training.wait_for_epochs(folder / "runs" / "urged", 2, process)
+    server.delay = 0.3  # seconds a request: its last uploads take a while
+    while process.poll() is None:  # as an agent that forwards signals and Slurm do between them
+        process.terminate()
+        time.sleep(0.1)
+    assert process.returncode != 0
+    assert (server.runs["urged"].state, server.runs["urged"].preempting) == ("preempted", True)
+    assert training.read(folder / "runs" / "urged", "summary.json")["state"] == "preempted"
 
 
 def test_a_server_that_is_gone_for_half_a_minute_loses_nothing(outage, folder):

@@ -88,7 +88,9 @@ def assert_arrived(server, run_folder, epochs):
     shown = {key: value for key, value in summary.items() if "/" in key and not key.startswith("wandb/")}
     assert {"best/val_accuracy", "test/accuracy", "test/errors", "model/params", "frontend/macs"} <= set(shown)
     assert {key: run.summary[key] for key in shown} == shown
-    assert run.files and set(run.files) == run.uploaded
+    for name in ("predictions.csv", "layers.csv"):
+        assert run.files[name] == (run_folder / name).read_bytes()
+    assert set(run.files) == run.uploaded
     assert any(name.startswith("media/table/test/misheard") for name in run.files)
     artifact = server.artifact(f"kws-{run.id}")
     assert (artifact.run, artifact.type) == (run.id, "model")
