@@ -265,10 +265,11 @@ def _write_cache(path, content, say):
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with write_atomically(path) as temporary:
-            with open(temporary, "wb") as file:  # torch's own writer hides why a write failed
+            with open(temporary, "wb") as file:  # given a path, torch hides why a write failed
                 torch.save(content, file)
     except (OSError, RuntimeError) as error:
         # The run does not depend on it: without a cache the next start reads the clips again.
         if say:
-            reason = getattr(error, "strerror", None) or str(error).splitlines()[0]
+            cause = error.__context__ or error  # torch raises one of its own over the disk's
+            reason = getattr(cause, "strerror", None) or one_line(cause)
             say(f"cannot keep a cache at {path} ({reason}); set KWS_CACHE to a folder that can be written")

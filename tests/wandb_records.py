@@ -5,7 +5,7 @@ import random
 import re
 from collections import deque
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import datetime, timezone
 
 ENTITY = "tester"
 
@@ -107,7 +107,7 @@ class Artifact:
 
 
 def now() -> str:
-    return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+    return datetime.now(timezone.utc).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
 
 
 def edges(nodes: list, first: int | None = None, after: str | None = None) -> dict:
