@@ -80,7 +80,7 @@ def load(sources=("runs",), progress=None):
     """
     runs, excluded, sweeps = {}, [], {}
     for source in sources or ["runs"]:
-        if Path(source).is_dir():
+        if str(source).strip() and Path(source).is_dir():
             found = _from_folder(Path(source), sweeps, progress)
         elif (path := _WANDB_PATH.match(str(source))) and not str(source).startswith("."):
             found = _from_wandb(*path.groups(), sweeps, progress)
@@ -286,9 +286,10 @@ def _patiently(path, action, *arguments, **options):
             return action(*arguments, **options)
         except (wandb.errors.AuthenticationError, wandb.errors.UsageError) as error:
             raise KwsError(f"W&B {path}: {one_line(error, 200)}; wandb login --relogin sets the key") from error
-        except (wandb.errors.CommError, requests.RequestException) as error:
+        except (wandb.errors.CommError, requests.RequestException, ValueError) as error:
+            # wandb raises one or the other for a project or a sweep that does not exist.
+            if isinstance(error, ValueError) or "Could not find" in str(error):
+                raise KwsError(f"W&B {path}: not found ({one_line(error, 200)}); check the path") from error
             if wait is None:
                 raise KwsError(f"W&B {path}: cannot be read ({one_line(error, 200)}); try again later") from error
             time.sleep(wait)
-        except ValueError as error:  # what wandb raises for a project, sweep or run that does not exist
-            raise KwsError(f"W&B {path}: not found ({one_line(error, 200)}); check the path") from error

@@ -89,7 +89,7 @@ def clip_interval(accuracy, clips, confidence=0.95):
     z = stats.norm.ppf(0.5 + confidence / 2)
     centre = (accuracy + z * z / (2 * clips)) / (1 + z * z / clips)
     half = z / (1 + z * z / clips) * math.sqrt(accuracy * (1 - accuracy) / clips + z * z / (4 * clips**2))
-    return max(0.0, centre - half), min(1.0, centre + half)
+    return max(0.0, float(centre - half)), min(1.0, float(centre + half))
 
 
 def paired_difference(a, b, resolution=0.0, confidence=0.95):

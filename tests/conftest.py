@@ -11,6 +11,7 @@ import pytest
 os.environ["OMP_NUM_THREADS"] = "1"  # before torch is imported: the tests' networks are too small for more
 
 from corpus import make_corpus
+from online_study import online  # noqa: F401 (a fixture: one server for all test files)
 
 pytest.register_assert_rewrite("training")  # its assertions are to say what differs
 

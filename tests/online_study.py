@@ -8,6 +8,12 @@ import pytest
 
 from wandb_server import WandbServer
 
+SWEEP = """
+import json, wandb
+sweep = {"description": "Question: how many bands?", "method": "grid", "program": "kws/train.py",
+         "parameters": {"n_mels": {"values": [20, 40]}, "seed": {"values": [0, 1, 2]}}}
+print("GOT " + json.dumps(wandb.sweep(sweep, project="words")))
+"""
 TRAIN = """
 import sys
 from kws.config import resolve
@@ -35,6 +41,9 @@ def online(tmp_path_factory, data_dir):
     """(server, folder): six finished runs on the server, n_mels 20 and 40 with three seeds, and their folders in runs/."""
     folder = tmp_path_factory.mktemp("online")
     with WandbServer() as server:
+        sweep_id = call(server, folder, SWEEP)
         call(server, folder, TRAIN, data_dir, HOME=str(folder), WANDB_ENTITY="tester")
+        for run in server.runs.values():
+            run.sweep = sweep_id  # as an agent's runs have it; one process cannot be several agents' runs
         yield server, folder
         assert server.unknown == [] and server.crashes == []

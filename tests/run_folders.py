@@ -18,7 +18,7 @@ def make_run(run_dir, seed=0, accuracy=0.98, fingerprint="f" * 64, synthetic=Fal
     """
     config = Config(seed=seed, epochs=epochs, run_dir=str(run_dir), **settings)
     chance = random.Random(repr((sorted(settings.items()), seed, fingerprint)))
-    run_id = run_id or f"{config.study}-{config.run_name}".lower().replace(".", "-")
+    run_id = run_id or f"{config.study}-{config.run_name}-{fingerprint[:2]}".lower().replace(".", "-")
     folder = run_dir / run_id
     folder.mkdir(parents=True)
     rows = []
@@ -33,7 +33,7 @@ def make_run(run_dir, seed=0, accuracy=0.98, fingerprint="f" * 64, synthetic=Fal
     for clip, label in zip(clips, labels, strict=True):
         wrong = chance.random() < (1 - accuracy) * (12 if clip in hard else 0.25)
         probabilities.append(abs(label - (chance.uniform(0.51, 0.99) if wrong else chance.uniform(0.001, 0.3))))
-    errors = sum((p > 0.5) != bool(label) for p, label in zip(probabilities, labels))
+    errors = sum((p > 0.5) != bool(label) for p, label in zip(probabilities, labels, strict=True))
     best = max(rows, key=lambda row: row[4])
     params = 300 + config.n_mels * config.channels * 5 + 3 * config.channels**2 * 5 // config.groups
     data_info = {"fingerprint": fingerprint, "synthetic": synthetic, "train": 1000, "val": 200, "test": len(clips),
