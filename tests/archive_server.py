@@ -69,7 +69,8 @@ class ArchiveServer(ThreadingHTTPServer):
 
     breaks: bytes after which the connection is cut. statuses: answers instead of the file. etags: versions (the last
     one stays). ranges: whether Range is understood. announced: a Content-Length that is not true. delay_s: pause
-    after every 8 KiB. stalls: seconds of silence after a break's bytes. `requests` keeps the Range headers.
+    after every 8 KiB. stalls: seconds of silence after a break's bytes. `requests` keeps the Range
+    headers, `conditions` the If-Range ones.
     """
 
     daemon_threads = True
@@ -84,7 +85,7 @@ class ArchiveServer(ThreadingHTTPServer):
             stalls,
         )
         self.breaks, self.statuses, self.etags = list(breaks), list(statuses), list(etags)
-        self.requests = []
+        self.requests, self.conditions = [], []
         self.url = f"http://127.0.0.1:{self.server_port}/speech_commands_v0.02.tar.gz"
 
     def __enter__(self):
@@ -104,6 +105,7 @@ class _Handler(BaseHTTPRequestHandler):
         server = self.server
         wanted = self.headers.get("Range")
         server.requests.append(wanted)
+        server.conditions.append(self.headers.get("If-Range"))
         etag = server.etags.pop(0) if len(server.etags) > 1 else server.etags[0]
         if server.statuses:
             self.send_error(server.statuses.pop(0))

@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 from archive_server import ArchiveServer, add, files, pack, sha256, wav
 
-from kws import download
+from kws import archive, download
 from kws.errors import KwsError
 from kws.fetch import CLIPS, FOLDER, LIST_LINES, check_whole, fetch
 
@@ -152,6 +152,8 @@ def test_the_stream_goes_on_across_breaks(tmp_path, ranges, etag):
         assert_whole(get(tmp_path, server))
         places = [50_000, 50_000, 90_000, 90_001]
         assert server.requests == [None, *(f"bytes={place}-" for place in places)]
+        # A weak tag does not promise the same bytes, so no part may be asked for on its strength.
+        assert server.conditions == [None] + 4 * [etag if etag.startswith('"') else None]
 
 
 def test_a_break_at_any_byte_leaves_the_same_files(tmp_path):
@@ -392,6 +394,13 @@ def test_hostile_members_are_refused_even_with_the_right_hash(tmp_path, kind):
     assert line.startswith(f"{archive}: ") and said in line and line.isprintable()
     assert_nothing(root)
     assert {path.name for path in tmp_path.iterdir()} == {"a.tar.gz", "deep"} and not Path("/tmp/kws-evil.wav").exists()
+
+
+def test_more_members_than_the_bound(tmp_path, monkeypatch):
+    monkeypatch.setattr(archive, "MOST_MEMBERS", len(FILES))  # the archive has its folders besides
+    with ArchiveServer(BODY) as server:
+        assert "holds more files or bytes than Speech Commands does" in line_of(get, tmp_path, server)
+    assert_nothing(tmp_path)
 
 
 def test_more_bytes_than_the_words_have(tmp_path):
