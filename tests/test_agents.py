@@ -45,17 +45,52 @@ def server():
         assert running.crashes == []
 
 
-@pytest.fixture(scope="module")
-def swept(folder):
-    """Two agents work off three cells, one of them invalid; a third one cell that comes by run.config alone."""
+@pytest.fixture(scope="module", autouse=True)
+def at_work(folder):
+    """Two agents on three cells, one of them invalid; a third on one cell that comes by run.config alone."""
     with WandbServer() as server:
         by_flags = create_sweep(server, folder, {"n_mels": 40, "groups": [1, 2, 3], **FIXED}, COMMAND)
         by_config = create_sweep(server, folder, {"n_mels": 40, "groups": 2, **FIXED}, COMMAND[:-1])
         agents = [start_agent(server, folder, sweep) for sweep in (by_flags, by_flags, by_config)]
-        printed = [agent.communicate(timeout=150)[0] for agent in agents]
-        assert [agent.returncode for agent in agents] == [0, 0, 0], printed
-        yield server, by_flags, by_config, printed
-        assert server.crashes == []
+        yield server, by_flags, by_config, agents
+        for agent in agents:
+            agent.kill()
+
+
+@pytest.fixture(scope="module")
+def swept(at_work):
+    """The same when all of it is done, and what the agents and their runs printed."""
+    server, by_flags, by_config, agents = at_work
+    printed = [agent.communicate(timeout=150)[0] for agent in agents]
+    assert [agent.returncode for agent in agents] == [0, 0, 0], printed
+    assert server.crashes == []
+    return server, by_flags, by_config, printed
+
+
+def test_a_preempted_run_is_requeued_and_ends_as_if_undisturbed(server, folder):
+    sweep = create_sweep(server, folder, {"n_mels": 20, "groups": 1, **FIXED, "epochs": 60}, COMMAND)
+    first = start_agent(server, folder, sweep, "--forward-signals")
+    while not sweep.handed_out:
+        assert first.poll() is None
+        time.sleep(0.05)
+    [run_id] = sweep.handed_out
+    training.wait_for_epochs(folder / "runs" / run_id, 3, first)
+    first.send_signal(signal.SIGTERM)
+    printed = first.communicate(timeout=60)[0]
+    run = server.runs[run_id]
+    assert (run.state, run.preempting, run.exit_code) == ("preempted", True, 143), printed
+    assert training.read(folder / "runs" / run_id, "summary.json")["state"] == "preempted"
+    done = len(training.rows(folder / "runs" / run_id))
+    assert 3 <= done < 60
+    second = start_agent(server, folder, sweep)
+    training.train(server, folder, "--n_mels=20", "--epochs=60", "--augment=False", "--lr=0.001",
+                   WANDB_MODE="offline", WANDB_RUN_ID="undisturbed")
+    printed = second.communicate(timeout=90)[0]
+    assert second.returncode == 0 and sweep.handed_out == [run_id, run_id], printed
+    assert run.resumed == 1
+    training.assert_arrived(server, folder / "runs" / run_id, epochs=60)
+    assert [training.unclocked(row) for row in training.rows(folder / "runs" / run_id)] \
+        == [training.unclocked(row) for row in training.rows(folder / "runs" / "undisturbed")]
 
 
 def test_each_cell_is_run_exactly_once(swept):
@@ -100,29 +135,3 @@ def test_settings_by_run_config_alone_give_the_same_run(swept, folder):
         == [training.unclocked(row) for row in training.rows(folder / "runs" / twin)]
     settings = json.loads((folder / "runs" / run / "config.json").read_text())
     assert (settings["n_mels"], settings["lr"], settings["augment"]) == (40, 0.001, False)
-
-
-def test_a_preempted_run_is_requeued_and_ends_as_if_undisturbed(server, folder):
-    sweep = create_sweep(server, folder, {"n_mels": 20, "groups": 1, **FIXED, "epochs": 60}, COMMAND)
-    first = start_agent(server, folder, sweep, "--forward-signals")
-    while not sweep.handed_out:
-        assert first.poll() is None
-        time.sleep(0.05)
-    [run_id] = sweep.handed_out
-    training.wait_for_epochs(folder / "runs" / run_id, 3, first)
-    first.send_signal(signal.SIGTERM)
-    printed = first.communicate(timeout=60)[0]
-    run = server.runs[run_id]
-    assert (run.state, run.preempting, run.exit_code) == ("preempted", True, 143), printed
-    assert training.read(folder / "runs" / run_id, "summary.json")["state"] == "preempted"
-    done = len(training.rows(folder / "runs" / run_id))
-    assert 3 <= done < 60
-    second = start_agent(server, folder, sweep)
-    training.train(server, folder, "--n_mels=20", "--epochs=60", "--augment=False", "--lr=0.001",
-                   WANDB_MODE="offline", WANDB_RUN_ID="undisturbed")
-    printed = second.communicate(timeout=90)[0]
-    assert second.returncode == 0 and sweep.handed_out == [run_id, run_id], printed
-    assert run.resumed == 1
-    training.assert_arrived(server, folder / "runs" / run_id, epochs=60)
-    assert [training.unclocked(row) for row in training.rows(folder / "runs" / run_id)] \
-        == [training.unclocked(row) for row in training.rows(folder / "runs" / "undisturbed")]
