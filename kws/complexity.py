@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
+from kws.optimizer import without_dynamo
 from kws.speech_commands import N_SAMPLES
 
 
@@ -40,7 +41,9 @@ def measure(model):
     ptflops never counts torch.stft.
     """
     from ptflops import get_model_complexity_info
+    from ptflops.aten_engine import FlopCounterMode
 
+    without_dynamo(FlopCounterMode.__torch_dispatch__)
     features = model.features
     shape = (features.n_mels, features.n_frames(N_SAMPLES))
     network, training = model.network, model.network.training

@@ -13,7 +13,7 @@ from statistics import median
 
 import torch
 
-from kws import checkpoints, complexity, model, speech_commands, tracking
+from kws import checkpoints, complexity, model, optimizer, speech_commands, tracking
 from kws.batches import TrainingBatches, epoch_generator, to_float
 from kws.errors import KwsError
 from kws.evaluation import evaluate
@@ -116,9 +116,7 @@ class Run:
 
     def __init__(self, config, parts, folder, tracker, record, checkpoint=None):
         self.config, self.parts, self.folder, self.tracker, self.record = config, parts, folder, tracker, record
-        # The kernels of fused Adam exist for these devices; it does one pass over the parameters.
-        fused = parts.device.type in ("cpu", "cuda")
-        self.optimizer = torch.optim.Adam(parts.model.parameters(), lr=config.lr, fused=fused)
+        self.optimizer = optimizer.adam(parts.model.parameters(), config.lr)
         self.scheduler = torch.optim.lr_scheduler.StepLR(self.optimizer, config.lr_step, config.lr_gamma)
         self.rows = []
         if checkpoint:  # the weights are in the model already; epochs seed themselves
