@@ -7,9 +7,9 @@ import importlib
 import kws.sweep_worker  # noqa: F401
 import kws.train  # noqa: F401
 
-# What torch's optimisers and wandb's runs import at their first use: 2.4 s of a run's 3.3 s on a small corpus.
-# They are private to those packages, so they may move; then a cell imports them itself, only later.
-for name in ("torch._dynamo", "wandb.sdk.launch", "pandas", "PIL.Image"):
+# What the last steps of a run and wandb import at their first use. Some are private to their packages and may move;
+# then a cell imports them itself, only later.
+for name in ("ptflops.aten_engine", "wandb.sdk.launch", "pandas", "PIL.PngImagePlugin", "yaml"):
     with contextlib.suppress(ImportError):
         importlib.import_module(name)
 # Otherwise each cell's first garbage collection goes through all of the above: 0.2 s, and pages no longer shared.
