@@ -21,13 +21,14 @@ def read(path, device="cpu"):
     """Return a checkpoint's dict. Raises KwsError where the file is not one of ours, whole and without code in it."""
     try:
         checkpoint = torch.load(path, weights_only=True, map_location=device)
-        if not isinstance(checkpoint["model"], dict) or not isinstance(checkpoint["config"], dict):
-            raise ValueError
-        return checkpoint
+    except FileNotFoundError as error:
+        raise KwsError(f"{path}: is not there; take another run") from error
     except Exception as error:  # a damaged, foreign or hostile file makes torch.load raise many kinds
-        raise KwsError(
-            f"{path}: is not a whole checkpoint of kws ({type(error).__name__}); take another run"
-        ) from error
+        raise KwsError(f"{path}: is not a whole checkpoint of kws; take another run") from error
+    parts = [checkpoint.get(key) for key in ("model", "config")] if isinstance(checkpoint, dict) else [None]
+    if not all(isinstance(part, dict) for part in parts):
+        raise KwsError(f"{path}: is not a checkpoint of kws; take another run")
+    return checkpoint
 
 
 def restore(folder, config, parts):

@@ -98,7 +98,7 @@ def setting_name(key, where):
         return name
     if name.startswith("_") or name in RECORDED or name == "wandb_version":
         return None
-    near = difflib.get_close_matches(name, SETTINGS, n=1, cutoff=0.5)
+    near = difflib.get_close_matches(name, SETTINGS, n=1, cutoff=0.6)
     hint = f"did you mean {near[0]}?" if near else f"settings are: {', '.join(SETTINGS)}"
     raise KwsError(f"{where}: no setting is called {one_line(key)!r}; {hint}")
 
@@ -145,7 +145,7 @@ def read_yaml(path):
     except (yaml.YAMLError, RecursionError, ValueError) as error:
         mark = getattr(error, "problem_mark", None)
         line = f", line {mark.line + 1}" if mark else ""
-        problem = getattr(error, "problem", None) or "cannot be parsed"
+        problem = getattr(error, "problem", None) or getattr(error, "reason", None) or "cannot be parsed"
         raise KwsError(f"{path}{line}: is not valid YAML: {one_line(problem)}") from error
     if content is None:
         return {}
@@ -174,7 +174,7 @@ def _checked(item, value, where):
         raise KwsError(f"{where}: {item.name} is {shown!r}, but must be {wanted}") from None
     low, high, choices = (item.metadata[key] for key in ("low", "high", "choices"))
     if choices and value not in choices:
-        near = difflib.get_close_matches(value, choices, n=1)
+        near = difflib.get_close_matches(value, choices, n=1, cutoff=0.7)  # gpu is not cpu
         hint = f"; did you mean {near[0]}?" if near else ""
         raise KwsError(f"{where}: {item.name} is {shown!r}, but must be one of {', '.join(choices)}{hint}")
     if low is not None and not low <= value <= high:

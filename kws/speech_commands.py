@@ -270,6 +270,7 @@ def _write_cache(path, content, say):
     except (OSError, RuntimeError) as error:
         # The run does not depend on it: without a cache the next start reads the clips again.
         if say:
-            cause = error.__context__ or error  # torch raises one of its own over the disk's
+            # Torch raises an error of its own over the disk's.
+            cause = (isinstance(error, RuntimeError) and error.__context__) or error
             reason = getattr(cause, "strerror", None) or one_line(cause)
             say(f"cannot keep a cache at {path} ({reason}); set KWS_CACHE to a folder that can be written")
