@@ -27,7 +27,7 @@ LAST_LINES = 8
 
 @dataclass
 class Running:
-    """A cell at work in this process's care. `progress` is the fraction done, `row` the last epoch's."""
+    """A cell at work in this process's care. `row` is its last epoch's, `reason` why it failed, in its own words."""
 
     attempt: Attempt
     config: Config
@@ -141,7 +141,7 @@ class Engine:
         if code == 0:
             self._finished(cell.attempt, cell.config, self.sweep.run_dir / cell.attempt.run_id, cell)
         elif code == sweep_worker.FAILED:
-            self._failed(cell, cell.reason)
+            self._failed(cell, cell.reason or f"its process exited with status {code}")
         elif self.stopped or code > 128:  # told to end: it has written a checkpoint
             self.shared.give_up(cell.attempt, "preempted")
         else:

@@ -4,6 +4,7 @@ import fcntl
 import os
 import time
 from contextlib import contextmanager
+from importlib.util import find_spec
 from pathlib import Path
 
 import optuna
@@ -59,6 +60,14 @@ def has_storage(sweep, url):
     return bool(url and "://" in url) or _journal_path(sweep, url).exists()
 
 
+def _with_driver(url):
+    # SQLAlchemy's default driver for postgresql:// differs between its versions: take the one that is installed.
+    scheme, separator, rest = url.partition("://")
+    if scheme in ("postgresql", "postgres"):
+        scheme = "postgresql+psycopg" if find_spec("psycopg") else "postgresql+psycopg2"
+    return scheme + separator + rest
+
+
 def _may_be_journal(path):
     if not path.exists():
         return True
@@ -96,7 +105,7 @@ def open_storage(sweep, url):
 
     for tries_left in (4, 3, 2, 1, 0):
         try:
-            return optuna.storages.RDBStorage(url, engine_kwargs={"pool_pre_ping": True})
+            return optuna.storages.RDBStorage(_with_driver(url), engine_kwargs={"pool_pre_ping": True})
         except ImportError as error:
             raise KwsError(
                 f"--storage: no driver for {url.partition(':')[0]} is installed ({one_line(error)}); "

@@ -144,7 +144,7 @@ def test_two_processes_share_a_journal_and_run_each_cell_once(work):
 
 @pytest.fixture
 def postgresql(tmp_path):
-    """The URL of a PostgreSQL server of the test's own, on loopback; the test skips where its programs are not."""
+    """URL and control of a PostgreSQL server of the test's own, on loopback; skips where its programs are not."""
     found = sorted(glob.glob("/usr/lib/postgresql/*/bin/initdb"))
     found += [program] if (program := shutil.which("initdb")) else []
     if not found:
@@ -163,12 +163,17 @@ def postgresql(tmp_path):
             check=True, capture_output=True, cwd="/",
         )  # fmt: skip
         options = f"-p {port} -k {folder} -c listen_addresses=127.0.0.1 -c fsync=off"
-        control = [*as_user, f"{programs}/pg_ctl", "-D", data, "-w", "-l", f"{folder}/log"]
-        subprocess.run([*control, "-o", options, "start"], check=True, capture_output=True, cwd="/")
+        command = [*as_user, f"{programs}/pg_ctl", "-D", data, "-w", "-l", f"{folder}/log", "-m", "immediate"]
+
+        def control(action):
+            """start or stop the server; stopping ends it in the middle of what it does."""
+            subprocess.run([*command, "-o", options, action], check=True, capture_output=True, cwd="/")
+
+        control("start")
         try:
             yield f"postgresql://kws@127.0.0.1:{port}/postgres", control
         finally:
-            subprocess.run([*control, "-m", "immediate", "stop"], capture_output=True, cwd="/")
+            control("stop")
     finally:
         shutil.rmtree(folder)
 
@@ -193,7 +198,7 @@ def test_a_database_that_goes_away_ends_the_sweep_with_one_line_and_it_goes_on(w
     process = start("sweep", path, "--jobs", 2, "--storage", url)
     wait_until(lambda: len(cells_at_work(process.pid)) == 2, "two cells are at work")
     cells = cells_at_work(process.pid)
-    subprocess.run([*control, "-m", "immediate", "stop"], check=True, capture_output=True, cwd="/")
+    control("stop")
     outcome = finish(process)
     assert outcome.status == 2
     [line] = outcome.err.splitlines()
@@ -201,32 +206,29 @@ def test_a_database_that_goes_away_ends_the_sweep_with_one_line_and_it_goes_on(w
     wait_until(lambda: not any(map(is_alive, cells)), "its cells are gone")
     unreachable = kws("sweep", path, "--storage", url)
     assert unreachable.status == 2 and len(unreachable.err.splitlines()) == 1
-    subprocess.run([*control, "start"], check=True, capture_output=True, cwd="/")
+    control("start")
     assert kws("sweep", path, "--storage", url).status == 0
     assert set(results("runs", "seed")) == {(0,), (1,)}
 
 
 def test_a_cell_of_a_machine_that_fell_silent_is_taken_over(work):
-    from optuna.trial import TrialState
-
     from kws.sweep_file import load_sweep
     from kws.sweep_storage import SharedSweep
 
     sweep = load_sweep(write_sweep(work, {"seed": {"values": [0, 1]}}))
     lost = SharedSweep(sweep)
     attempt = lost.claim()
-    trial = lost._storage.get_trial(attempt.trial_id)
-    assert trial.user_attrs["machine"] and trial.state is TrialState.RUNNING
+    trial = lost.states()[0].trial
     # The same attempt as another machine would have written it: its processes cannot be looked up here.
-    text = journal(work).read_text()
-    journal(work).write_text(text.replace(trial.user_attrs["machine"], "another-machine/pid:[1]"))
+    text, machine = journal(work).read_text(), trial.user_attrs["machine"]
+    journal(work).write_text(text.replace(machine, machine[::-1]))
 
     watcher = SharedSweep(sweep, stale_s=0.3)
     assert watcher.claim().cell == 1 and watcher.claim() is None  # cell 0 has an owner, for all that is known
     time.sleep(0.4)
     taken = watcher.claim()
     assert taken.cell == 0 and taken.drawn == attempt.drawn
-    assert not SharedSweep.finish(lost, attempt, 0.5)  # too late: the cell is no longer its own
+    assert not lost.finish(attempt, 0.5)  # too late: the cell is no longer its own
     assert watcher.finish(taken, 0.9)
     assert watcher.states()[0].state == "finished"
 
@@ -279,7 +281,7 @@ def test_a_killed_sweep_goes_on_and_leaves_nobody_behind(work, kws):
 
 def test_a_run_that_ended_before_the_sweep_could_say_so_is_not_run_again(work, kws):
     path = write_sweep(work, {"seed": {"values": [0]}})
-    assert kws("sweep", path).status == 0
+    assert finish(start("sweep", path)).status == 0
     [folder] = runs_of("runs")
     written = (folder / "metrics.csv").stat().st_mtime_ns
     lines = journal(work).read_text().splitlines(keepends=True)
