@@ -4,6 +4,7 @@ import csv
 import json
 import math
 import random
+import re
 
 from kws.config import Config
 
@@ -18,7 +19,7 @@ def make_run(run_dir, seed=0, accuracy=0.98, fingerprint="f" * 64, synthetic=Fal
     """
     config = Config(seed=seed, epochs=epochs, run_dir=str(run_dir), **settings)
     chance = random.Random(repr((sorted(settings.items()), seed, fingerprint)))
-    run_id = run_id or f"{config.study}-{config.run_name}-{fingerprint[:2]}".lower().replace(".", "-")
+    run_id = run_id or re.sub(r"[^a-z0-9]+", "-", f"{config.study}-{config.run_name}-{fingerprint[:2]}".lower())
     folder = run_dir / run_id
     folder.mkdir(parents=True)
     rows = []
