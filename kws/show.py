@@ -19,7 +19,13 @@ from rich.progress import (
 from rich.table import Table
 from rich.text import Text
 
-console = Console(highlight=False)
+
+class _Console(Console):
+    def on_broken_pipe(self):
+        raise BrokenPipeError  # kws.cli ends the command; rich's own way out is exit status 1
+
+
+console = _Console(highlight=False)
 
 
 def notice(line):
