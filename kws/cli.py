@@ -15,6 +15,10 @@ EPILOG = "Every setting of a run is a flag of kws train, a key of its YAML file 
 
 def main(arguments=None):
     """Run one command and return its exit status: 0, 1 (it failed), 2 (bad input), 128 + signal."""
+    # What a run imports are 200,000 objects that live to its end. Python looks through them for garbage again
+    # and again while they come, and once more at exit: a second of the run.
+    gc.set_threshold(100_000)
+    atexit.register(gc.freeze)
     # What a run imports are half a million objects that live to its end. Python looks through them for garbage again
     # and again while they come, and once more at exit: a second of the run.
     gc.set_threshold(100_000)
