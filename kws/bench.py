@@ -14,6 +14,7 @@ from statistics import median
 import torch
 
 from kws import __version__, bench_baseline, bench_parts, bench_runs
+from kws.bench_race import race
 from kws.config import resolve
 from kws.speech_commands import FOLDERS, load
 
@@ -32,11 +33,16 @@ class Sizes:
     study_epochs: int = 20
     study_runs: int = 4
     plain_runs: int = 2
+    most_jobs: int = 7  # how many of 1, 2, 4, … jobs are tried
     data_times: tuple = (1, 2, 4)
     matrix_sizes: tuple = bench_parts.MATRIX_SIZES
 
 
-QUICK = Sizes(1, 1, 2, 1, 1, 1, (1,), (512,))  # shows that everything works; its figures mean little
+# Shows that everything works; its figures mean little.
+QUICK = Sizes(
+    repeats=1, run_repeats=1, run_epochs=2, study_epochs=1, study_runs=1, plain_runs=1, most_jobs=1, data_times=(1,),
+    matrix_sizes=(512,),
+)  # fmt: skip
 
 
 class Measurements(list):
@@ -175,7 +181,7 @@ def _studies(rows, config, sizes, say):
         rates[what] = 60 * runs / seconds
         rows.add(section, what, rates[what], "runs a minute")
 
-    jobs = [2**power for power in range(int(math.log2(os.cpu_count() or 1)) + 1)]
+    jobs = [2**power for power in range(int(math.log2(os.cpu_count() or 1)) + 1)][: sizes.most_jobs]
     for count in jobs:
         say(f"study with {count} jobs")
         add(f"kws sweep --jobs {count}", bench_runs.study_seconds(config, sizes.study_runs, count), sizes.study_runs)
@@ -215,7 +221,7 @@ def _cuda(rows, config, sizes, say):
 
 
 def _race(forms, repeats, say, section):
-    return bench_parts.race(forms, repeats, lambda what: say(f"{section}: {what}"))
+    return race(forms, repeats, lambda what: say(f"{section}: {what}"))
 
 
 def show(result, console):

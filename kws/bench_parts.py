@@ -1,11 +1,9 @@
 """What `kws bench` measures inside one process: our epoch and its parts, the matrix product, inference.
 
-Each function `timed_…` prepares a measurement and returns a function that takes it once and returns numbers by name.
-`race` gives each of them a fresh process (what one form leaves in the allocator changes the time of the next) and
-takes turns between them, so that a machine that slows down slows all of them.
+Each function `timed_…` prepares a measurement and returns a function that takes it once and returns numbers by name:
+what `kws.bench_race.race` asks for.
 """
 
-import multiprocessing
 import time
 from statistics import median
 
@@ -13,58 +11,9 @@ import torch
 
 from kws import train
 from kws.batches import epoch_generator, to_float
-from kws.errors import KwsError
 from kws.speech_commands import N_SAMPLES
 
 MATRIX_SIZES = (1024, 1536, 2048)
-
-
-def race(forms, repeats, progress=None):
-    """Return {name: [numbers of a repeat, …]} of {name: (timed function, its arguments …)}; one warm-up each.
-
-    Raises KwsError where a measurement's process dies; what it had to say stands on stderr.
-    """
-    context = multiprocessing.get_context("spawn")
-    processes, connections = [], {}
-    try:
-        for name, (prepare, *arguments) in forms.items():
-            connections[name], theirs = context.Pipe()
-            # Not a daemon: the plain loop starts processes of its own.
-            processes.append(context.Process(target=_serve, args=(theirs, prepare, arguments)))
-            processes[-1].start()
-            theirs.close()
-        for name, connection in connections.items():
-            _ask(connection, name)  # the warm-up
-        results = {name: [] for name in forms}
-        for repeat in range(repeats):
-            for name, connection in connections.items():
-                if progress:
-                    progress(f"{name}, {repeat + 1} of {repeats}")
-                results[name].append(_ask(connection, name))
-        return results
-    finally:
-        for connection in connections.values():
-            connection.close()  # which ends its process
-        for process in processes:
-            process.join()
-
-
-def _ask(connection, name):
-    try:
-        connection.send(None)
-        return connection.recv()
-    except (EOFError, OSError):
-        raise KwsError(f"bench: the process that measured {name!r} died; its message stands above") from None
-
-
-def _serve(connection, prepare, arguments):
-    once = prepare(*arguments)
-    try:
-        while True:
-            connection.recv()
-            connection.send(once())
-    except (EOFError, BrokenPipeError, ConnectionResetError):  # the bench has all it wanted
-        pass
 
 
 def timed_epoch(config, compile_mode=None):

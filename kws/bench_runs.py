@@ -1,7 +1,6 @@
 """What `kws bench` measures of whole runs and studies: real commands, as processes, in a folder that goes."""
 
 import json
-import multiprocessing
 import os
 import subprocess
 import sys
@@ -11,6 +10,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from kws import bench_clock
+from kws.bench_race import fork_server
 from kws.errors import KwsError
 from kws.speech_commands import FOLDERS, LISTS, NOISE_FOLDER
 
@@ -75,8 +75,7 @@ class WarmProcesses:
     """The fork server of `kws sweep`, and clocked runs in the processes that it forks."""
 
     def __init__(self):
-        self.context = multiprocessing.get_context("forkserver")
-        self.context.set_forkserver_preload(["kws.sweep_preload", "kws.bench_clock"])
+        self.context = fork_server()
         process = self.context.Process(target=os.getpid)
         process.start()  # returns when the server has imported everything
         process.join()

@@ -15,14 +15,7 @@ EPILOG = "Every setting of a run is a flag of kws train, a key of its YAML file 
 
 def main(arguments=None):
     """Run one command and return its exit status: 0, 1 (it failed), 2 (bad input), 128 + signal."""
-    # What a run imports are 200,000 objects that live to its end. Python looks through them for garbage again
-    # and again while they come, and once more at exit: a second of the run.
-    gc.set_threshold(100_000)
-    atexit.register(gc.freeze)
-    # What a run imports are half a million objects that live to its end. Python looks through them for garbage again
-    # and again while they come, and once more at exit: a second of the run.
-    gc.set_threshold(100_000)
-    atexit.register(gc.freeze)
+    collect_less_garbage()
     try:
         options, flags = _parser().parse_known_args(arguments)
         if flags and options.command != "train":
@@ -41,6 +34,15 @@ def main(arguments=None):
         # Whoever read our output has gone (kws … | head). Python must not flush into the pipe again at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 141
+
+
+def collect_less_garbage():
+    """Save a second of a run: the 200,000 objects that it imports live to its end.
+
+    Python would look through them for garbage again and again while they come, and once more at exit.
+    """
+    gc.set_threshold(100_000)
+    atexit.register(gc.freeze)
 
 
 class _Parser(argparse.ArgumentParser):

@@ -5,6 +5,7 @@ import math
 
 import pytest
 import torch
+from conftest import finish, start
 
 from kws import bench_baseline, bench_clock, bench_runs, model
 from kws.config import resolve
@@ -27,8 +28,8 @@ EXPECTED = {
 }  # fmt: skip
 
 
-def test_every_measurement_is_taken_and_nothing_is_left_behind(kws_process, data_dir, work):
-    outcome = kws_process("bench", "--quick", "--json", f"--data_dir={data_dir}")
+def test_every_measurement_is_taken_and_nothing_is_left_behind(data_dir, work):
+    outcome = finish(start("bench", "--quick", "--json", f"--data_dir={data_dir}"), timeout=400)
 
     assert outcome.status == 0, outcome.err
     result = json.loads(outcome.out)
