@@ -69,7 +69,7 @@ function scaleOf([low, high], [from, to], log) {
 // A frame with axes. `x` is {domain, log} for numbers or {names} for categories; returns scales and the plot's box.
 function frame(plot, figure, x, yDomain) {
   const [width, height] = [plot.clientWidth, plot.clientHeight];
-  const box = { left: 62, right: width - 14, top: 12, bottom: height - 46 };
+  const box = { left: 62, right: width - 20, top: 14, bottom: height - 46 };
   const svg = element("svg", { viewBox: `0 0 ${width} ${height}`, role: "img", tabindex: 0, "aria-label": figure.summary }, plot);
   const yScale = scaleOf(yDomain, [box.bottom, box.top], figure.y.log);
   for (const value of ticksOf(yDomain, 5, figure.y.log)) {
@@ -98,14 +98,15 @@ function frame(plot, figure, x, yDomain) {
 const pathOf = (points, step) =>
   points.map(([x, y], i) => `${i === 0 ? "M" : step ? `H${x.toFixed(1)}V` : "L"}${i && step ? "" : x.toFixed(1) + " "}${y.toFixed(1)}`).join("");
 
-// Writes a mark's name beside it, at the first of eight places where it covers nothing that is there already.
+// Writes a mark's name beside it, at the first of eight places where it covers nothing, if there is one.
 function label(svg, box, taken, x, y, text) {
   const node = element("text", { class: "strong" }, svg, text);
   const width = node.getComputedTextLength();
   const places = [-14, 18, -30, 34].flatMap((dy) => [[x + 11, y + dy], [x - 11 - width, y + dy]]);
-  const free = places.filter(([left, base]) => left > box.left && left + width < box.right + 10 &&
+  const free = places.filter(([left, base]) => left > box.left && left + width < box.right + 18 &&
     taken.every(([l, t, w, h]) => left > l + w || left + width < l || base < t || base - 12 > t + h));
-  const [left, base] = free[0] || places[0];
+  if (!free.length) return node.remove(); // hover and the table of numbers tell it
+  const [left, base] = free[0];
   taken.push([left, base - 12, width, 14]);
   node.setAttribute("x", left);
   node.setAttribute("y", base);

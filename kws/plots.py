@@ -172,7 +172,7 @@ def _scatter(axes, figure):
             markerfacecolor=color if cell["front"] else "white",
             markersize=7,
         )
-        if few:
+        if few and len(cell["label"]) < 16:
             axes.annotate(
                 cell["label"],
                 (cell["x"], cell["y"]),

@@ -42,7 +42,7 @@ def written(tmp_path_factory, data_dir):
         folder / "runs",
         seeds=3,
         clips=clips,
-        accuracies={20: 0.8, 40: 0.8, 80: 0.8},
+        accuracies={20: 0.96, 40: 0.96, 80: 0.96},
         record={"sweep_id": "s1", "started": "2026-11-22T09:00:00+00:00"},
     )
     make_study(folder / "runs", "groups", (1, 2, 4, 8), seeds=3)
