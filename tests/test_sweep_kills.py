@@ -12,7 +12,7 @@ import time
 from conftest import finish, start
 from sweep_runs import attempts, cells_at_work, is_alive, kill, results, wait_until, write_sweep
 
-KILLS = int(os.environ.get("KWS_KILLS", 6))
+KILLS = int(os.environ.get("KWS_KILLS", 5))
 # Enough cells and epochs that the sweep is still at work when the last kill comes.
 SEEDS, EPOCHS = max(2, KILLS // 5), 12
 
