@@ -160,23 +160,55 @@ def test_yaml(kws, work, data_dir, content, line, monkeypatch):
 
 COMMANDS = (
     ("", "the following arguments are required: COMMAND; see kws --help"),
-    (
-        "trian", "argument COMMAND: invalid choice: 'trian' (choose from", # and the list
-    ),
     ("data --rot=x", "'--rot=x' is not an argument of kws data; see kws data --help"),
     ("data extra", "'extra' is not an argument of kws data; see kws data --help"),
     ("data --clips=many --synthetic", "argument --clips: invalid int value: 'many'; see kws data --help"),
     ("data --words=yes", "kws data: words is 'yes', but must be two different words, such as no,yes"),
+    ("sweep", "the following arguments are required: SWEEP.yaml; see kws sweep --help"),
+    ("sweep missing.yaml", "missing.yaml: cannot be read (No such file or directory); give the path of a YAML file"),
+    ("sweep text.txt", "text.txt: holds a str, not KEY: VALUE lines"),
+    ("sweep key.yaml", "key.yaml: parameters: no setting is called 'n_mel'; did you mean n_mels?"),
+    ("sweep method.yaml", "method.yaml: method is 'gird', but must be one of grid, random, bayes"),
+    ("sweep values.yaml", "values.yaml: n_mels: values must be a list of at least one value"),
+    (
+        "sweep none.yaml",
+        "none.yaml: parameters must be a mapping from settings to value, values or a distribution",
+    ),
+    ("sweep good.yaml --set n_mel=3", "--set: no setting is called 'n_mel'; did you mean n_mels?"),
+    ("sweep good.yaml --set n_mels", "--set: 'n_mels' is not KEY=VALUE with a setting as KEY"),
+    ("sweep good.yaml --count=-1", "--count: is '-1', but must be a whole number from 1 to 100000"),
+    ("report missing", "missing: is no folder here and no ENTITY/PROJECT of W&B; kws sweep or kws train make runs"),
+    ("report text.txt", "text.txt: is no folder here and no ENTITY/PROJECT of W&B; kws sweep or kws train make runs"),
+    ("report empty", "empty: holds no run; kws sweep or kws train make some"),
+    ("predict", "the following arguments are required: FILE.wav, --model; see kws predict --help"),
+    (
+        "predict x.wav --model nope",
+        "--model: there is no trained run at nope or runs/nope; give a run folder, a run id or a best.pt",
+    ),
+    ("predict x.wav --model text.txt", "text.txt: is not a whole checkpoint of kws; take another run"),
 )  # fmt: skip
+FILES = {
+    "text.txt": "hello",
+    "key.yaml": "method: grid\nparameters:\n  n_mel:\n    values: [20]\n",
+    "method.yaml": "method: gird\nparameters:\n  n_mels:\n    values: [20]\n",
+    "values.yaml": "method: grid\nparameters:\n  n_mels:\n    values: []\n",
+    "none.yaml": "method: grid\n",
+    "good.yaml": "method: grid\nparameters:\n  n_mels:\n    values: [20]\n",
+}
 
 
 @pytest.mark.parametrize("arguments,line", COMMANDS, ids=[row[0] or "nothing" for row in COMMANDS])
 def test_commands(kws, work, arguments, line):
-    before = snapshot(work)
-    done = kws(*arguments.split())
+    for name, content in FILES.items():
+        (work / name).write_text(content)
+    (work / "empty").mkdir()
+    assert_refused(kws, work, line, *arguments.split())
+
+
+def test_an_unknown_command(kws, work):
+    done = kws("trian")
     assert (done.status, done.out, len(done.notices)) == (2, "", 1)
-    assert done.notices[0].startswith(f"kws: {line}")
-    assert snapshot(work) == before
+    assert done.notices[0].startswith("kws: argument COMMAND: invalid choice: 'trian' (choose from ")
 
 
 # --- data folders and audio ---

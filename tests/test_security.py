@@ -80,21 +80,19 @@ def test_yaml_that_makes_objects_is_refused(kws, work, tag):
     assert not (work / "hacked").exists()
 
 
-@pytest.mark.parametrize("key", (CANARY, NEW_CANARY), ids=("forty characters", "new form"))
-def test_no_key_is_written_or_said(work, data_dir, key):
-    """A run with a key set: run folder, W&B's folder, caches, home and text are searched for it, also in parts."""
+def test_no_key_is_written_or_said(work, data_dir):
+    """A run with two keys set: run folder, W&B's folder, caches, home and what is said are searched for them."""
     home = work / "home"
     home.mkdir()
-    (home / ".netrc").write_text(f"machine api.wandb.ai\n  login user\n  password {key[::-1]}\n")
+    (home / ".netrc").write_text(f"machine api.wandb.ai\n  login user\n  password {NEW_CANARY}\n")
     (home / ".netrc").chmod(0o600)
-    environment = {"WANDB_API_KEY": key, "HOME": str(home), "WANDB_MODE": "offline"}
+    environment = {"WANDB_API_KEY": CANARY, "HOME": str(home), "WANDB_MODE": "offline"}
     done = finish(start("train", *TINY, f"--data_dir={data_dir}", env=environment))
     assert done.status == 0, done.err
-    secrets = (key, key[::-1])
     written = [path for path in work.rglob("*") if path.is_file() and path != home / ".netrc"]
     assert {"config.json", "best.pt"} <= {path.name for path in written}
     assert [path for path in written if path.suffix == ".wandb"] and [path for path in written if path.suffix == ".log"]
-    for secret in secrets:
+    for secret in (CANARY, NEW_CANARY):
         for path in written:
             assert secret.encode() not in path.read_bytes(), path
         assert secret not in done.out + done.err
