@@ -1,10 +1,12 @@
 """The engine of a sweep: starts cells, listens to them, ends them, and records how each one ended."""
 
+import contextlib
 import csv
 import json
 import math
 import multiprocessing
 import os
+import signal
 import time
 from collections import deque
 from dataclasses import dataclass, field
@@ -21,6 +23,7 @@ POLL_S = 0.5
 OTHERS_POLL_S = 2.0  # how often to look for cells that other workers left
 DEATHS = 5  # as often a cell's process may die without an epoch of progress, before the cell counts as failed
 FAILURES_FROM_THE_START = 3
+SERVER_DIED = 255  # multiprocessing's exit status of a process whose fork server is gone; it may be at work still
 TERMINATE_S = 90  # for a cell to write its checkpoint and end its W&B run
 LAST_LINES = 8
 
@@ -50,7 +53,7 @@ class Engine:
         self.outcomes = []  # of the cells that ended here: True finished, False failed
         self.stopped = ""
         self.seconds = deque(maxlen=50)  # that finished cells took
-        self.looked = -math.inf
+        self.look_at = 0.0  # when to look for cells to claim, and how the others stand
         self.context = multiprocessing.get_context("forkserver")
         self.context.set_forkserver_preload(["kws.sweep_preload"])
 
@@ -59,13 +62,16 @@ class Engine:
         try:
             while not self.stopped:
                 self.shared.heartbeat()
-                self._fill()
-                states = self.shared.states()
+                if time.monotonic() >= self.look_at:
+                    self.look_at = time.monotonic() + OTHERS_POLL_S
+                    self._fill()
+                    states = self.shared.states()
+                    if not self.running and self._all_ended(states):
+                        break
                 self._show(states)
-                if not self.running and self._all_ended(states):
-                    break
                 self._listen()
                 self._check_stop()
+            self._show(self.shared.states())
         finally:
             self._stop_cells()
         return self.stopped
@@ -81,11 +87,8 @@ class Engine:
 
     def _fill(self):
         """Claim and start cells until `jobs` are at work or none is to be had."""
-        if self.looked + OTHERS_POLL_S > time.monotonic() and not self.running:
-            return
         while len(self.running) < self.jobs and not self.stopped:
             attempt = self.shared.claim(self.retry_failed_until)
-            self.looked = time.monotonic()
             if attempt is None:
                 return
             self._start(attempt)
@@ -107,9 +110,14 @@ class Engine:
         receiver, sender = self.context.Pipe(duplex=False)
         arguments = (sender, os.path.abspath(log), os.getcwd(), config, attempt.run_id, self.sweep.sweep_id)
         process = self.context.Process(target=sweep_worker.run_cell, args=arguments, daemon=True)
-        process.start()
-        sender.close()
-        self.running.append(Running(attempt, config, process, receiver, log))
+        cell = Running(attempt, config, process, receiver, log)
+        try:
+            process.start()
+            self.running.append(cell)
+        except (OSError, EOFError) as error:  # the fork server was killed; the next start makes a new one
+            self._died(cell, f"could not be started ({type(error).__name__})")
+        finally:
+            sender.close()
 
     def _listen(self):
         """Wait for news of the cells, at most POLL_S, and act on it."""
@@ -122,6 +130,7 @@ class Engine:
                 self.running.remove(cell)
                 cell.connection.close()
                 self._ended(cell)
+                self.look_at = 0.0
 
     def _receive(self, cell):
         try:
@@ -142,15 +151,21 @@ class Engine:
             self._finished(cell.attempt, cell.config, self.sweep.run_dir / cell.attempt.run_id, cell)
         elif code == sweep_worker.FAILED:
             self._failed(cell, cell.reason or f"its process exited with status {code}")
+        elif code == SERVER_DIED:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(cell.process.pid, signal.SIGKILL)
+            self._died(cell, "was lost with the fork server")
         elif self.stopped or code > 128:  # told to end: it has written a checkpoint
             self.shared.give_up(cell.attempt, "preempted")
         else:
-            how = f"was killed by signal {-code}" if code < 0 else f"exited with status {code}"
-            if self.shared.deaths(cell.attempt.cell) + 1 >= DEATHS:
-                self._failed(cell, f"its process {how}, for the {DEATHS}th time without an epoch of progress")
-            else:
-                self.shared.give_up(cell.attempt, "died", how)
-                self.display.say(f"{cell.config.run_name}: its process {how}; it will be run again")
+            self._died(cell, f"was killed by signal {-code}" if code < 0 else f"exited with status {code}")
+
+    def _died(self, cell, how):
+        if self.shared.deaths(cell.attempt.cell) + 1 >= DEATHS:
+            self._failed(cell, f"its process {how}, for the {DEATHS}th time without an epoch of progress")
+        else:
+            self.shared.give_up(cell.attempt, "died", how)
+            self.display.say(f"{cell.config.run_name}: its process {how}; it will be run again")
 
     def _finished(self, attempt, config, folder, cell=None):
         try:

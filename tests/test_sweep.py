@@ -307,6 +307,17 @@ def test_a_cell_whose_process_was_killed_is_run_again(work):
     assert attempts(journal(work)) == ends
 
 
+def test_a_killed_fork_server_is_replaced(work):
+    path = write_sweep(work, {"seed": {"values": [0, 1]}, "epochs": {"value": 40}})
+    process = start("sweep", path, "--jobs", 2)
+    wait_until(lambda: len(list(work.glob("runs/*/last.pt"))) == 2, "two runs have a checkpoint")
+    [server] = [child for child, command in children(process.pid).items() if "forkserver" in command]
+    kill(server)
+    outcome = finish(process)
+    assert outcome.status == 0 and outcome.err == "", outcome
+    assert set(results("runs", "seed")) == {(0,), (1,)} and finished_once(work, 2)
+
+
 def test_ctrl_c_stops_cleanly_and_the_same_command_goes_on(work, kws):
     path = write_sweep(work, {"seed": {"values": [0, 1, 2]}, "epochs": {"value": 40}})
     process = start("sweep", path, "--jobs", 2)
