@@ -113,7 +113,7 @@ def _stability(study):
     )
     return _dots(
         study, "stability", f"Stability by {_axis_label(study)}", caption,
-        {"label": "spread, points", "format": "points", "zero": True},
+        {"label": "standard deviation, percentage points", "format": "points", "zero": True},
         last_epochs_spread, lambda cell: cell.stability,
     )  # fmt: skip
 

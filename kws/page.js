@@ -69,9 +69,10 @@ function scaleOf([low, high], [from, to], log) {
 // A frame with axes. `x` is {domain, log} for numbers or {names} for categories; returns scales and the plot's box.
 function frame(plot, figure, x, yDomain) {
   const [width, height] = [plot.clientWidth, plot.clientHeight];
-  const box = { left: 62, right: width - 20, top: 14, bottom: height - 46 };
+  const box = { left: 62, right: width - 20, top: 28, bottom: height - 46 };
   const svg = element("svg", { viewBox: `0 0 ${width} ${height}`, role: "img", tabindex: 0, "aria-label": figure.summary }, plot);
   const yScale = scaleOf(yDomain, [box.bottom, box.top], figure.y.log);
+  element("text", { x: 2, y: 11 }, svg, figure.y.label);
   for (const value of ticksOf(yDomain, 5, figure.y.log)) {
     element("line", { class: "grid", x1: box.left, x2: box.right, y1: yScale(value), y2: yScale(value) }, svg);
     element("text", { x: box.left - 8, y: yScale(value) + 4, "text-anchor": "end" }, svg, tickText(value, figure.y.format));
@@ -104,7 +105,7 @@ function label(svg, box, taken, x, y, text) {
   const width = node.getComputedTextLength();
   const places = [-14, 18, -30, 34].flatMap((dy) => [[x + 11, y + dy], [x - 11 - width, y + dy]]);
   const free = places.filter(([left, base]) => left > box.left && left + width < box.right + 18 &&
-    taken.every(([l, t, w, h]) => left > l + w || left + width < l || base < t || base - 12 > t + h));
+    base > 14 && base < box.bottom && taken.every(([l, t, w, h]) => left > l + w || left + width < l || base < t || base - 12 > t + h));
   if (!free.length) return node.remove(); // hover and the table of numbers tell it
   const [left, base] = free[0];
   taken.push([left, base - 12, width, 14]);

@@ -6,7 +6,7 @@ import math
 import matplotlib
 from matplotlib.collections import LineCollection
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter, PercentFormatter
+from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocator
 
 from kws.files import write_atomically
 from kws.formatting import count
@@ -24,7 +24,7 @@ STYLE = {
     "axes.titlesize": 11.5,
     "axes.titleweight": "bold",
     "axes.titlelocation": "left",
-    "legend.frameon": False,
+    "legend.edgecolor": "none",
     "svg.fonttype": "none",
     "svg.hashsalt": "kws",  # the same runs give the same file
 }
@@ -35,7 +35,7 @@ def save(figure, folder):
     with matplotlib.rc_context(STYLE):
         canvas = Figure(figsize=(6.4, 4.2))
         # Fixed margins: matplotlib's constrained layout takes as long as the drawing.
-        axes = canvas.add_axes((0.135, 0.135, 0.83, 0.775))
+        axes = canvas.add_axes((0.15, 0.135, 0.82, 0.775))
         DRAWERS[figure["kind"]](axes, figure)
         # A "$" in a run's name is no mathematics.
         axes.set_title(figure["title"], parse_math=False)
@@ -53,23 +53,31 @@ def _color(index):
     return COLORS[index % len(COLORS)]
 
 
+FORMATS = {
+    "percent": lambda value, _: f"{100 * value:.4g} %",
+    "points": lambda value, _: f"{100 * value:.4g}",
+    "count": lambda value, _: f"{value / 1e6:.3g} M" if value >= 1e6 else f"{value:,.0f}",
+}
+
+
 def _scales(axes, figure):
-    for axis, which in (("x", axes.xaxis), ("y", axes.yaxis)):
-        spec = figure[axis]
+    for name, axis in (("x", axes.xaxis), ("y", axes.yaxis)):
+        spec = figure[name]
         if spec.get("log"):
-            getattr(axes, f"set_{axis}scale")("log")
+            getattr(axes, f"set_{name}scale")("log")
+            axis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+            axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+            axis.set_minor_locator(NullLocator())
         if spec.get("domain"):
             low, high = spec["domain"]
             air = 0.02 * (high - low)
-            getattr(axes, f"set_{axis}lim")(low - air, high + air)
-        if spec.get("format") == "percent":
-            which.set_major_formatter(PercentFormatter(1))
-        elif spec.get("format") == "points":
-            which.set_major_formatter(FuncFormatter(lambda value, _: f"{100 * value:g}"))
-        elif spec.get("format") == "count":
-            which.set_major_formatter(FuncFormatter(lambda value, _: count(value)))
+            getattr(axes, f"set_{name}lim")(low - air, high + air)
+        if spec.get("format") == "whole":
+            axis.set_major_locator(MaxNLocator(integer=True))
+        if spec.get("format") in FORMATS:
+            axis.set_major_formatter(FuncFormatter(FORMATS[spec["format"]]))
         if spec.get("zero"):
-            axes.set_ylim(bottom=0)
+            axes.set_ylim(bottom=0, top=1.06 * axes.get_ylim()[1])
 
 
 def _numbers(values):
@@ -173,15 +181,18 @@ def _scatter(axes, figure):
             markersize=7,
         )
         if few and len(cell["label"]) < 16:
+            last = cell["x"] == max(other["x"] for other in figure["cells"])
+            offset, side = ((-7, 7), "right") if last else ((7, 7), "left")
             axes.annotate(
                 cell["label"],
                 (cell["x"], cell["y"]),
-                xytext=(6, 6),
+                xytext=offset,
+                ha=side,
                 textcoords="offset points",
                 parse_math=False,
             )
+    axes.margins(0.06)
     _scales(axes, figure)
-    axes.minorticks_off()
 
 
 def _heat(axes, figure):

@@ -38,7 +38,7 @@ def _layers(run):
         for layer in run.layers
     ]
     heads = ("layer", "output shape#", "parameters#", "MACs a clip#")
-    return table("Parameters and multiply-accumulates of each layer of the network", heads, rows)
+    return "<h3>Layers</h3>" + table("Parameters and multiply-accumulates of each layer of the network", heads, rows)
 
 
 def _whole(text):
