@@ -16,6 +16,7 @@ from kws.evaluation import evaluate
 from kws.model import build
 from kws.run_folder import ROW
 from kws.speech_commands import load
+from kws.train import best_row
 
 FILES = {"config.json", "metrics.csv", "summary.json", "predictions.csv", "layers.csv", "best.pt", "last.pt", ".lock"}
 SUMMARY = {
@@ -315,3 +316,13 @@ def test_the_run_id_of_the_environment_is_taken(kws, work, data_dir, monkeypatch
         f"kws: run my-run.1: {work}/runs/my-run.1 exists; go on with --resume my-run.1, or choose another id"
     ])  # fmt: skip
     assert {name for name, state in snapshot(work).items() if before.get(name) != state} <= {"runs/my-run.1/.lock"}
+
+
+def test_the_best_epoch_is_by_accuracy_then_loss_then_the_earlier_one():
+    def best(*rows):
+        names = ("val/accuracy", "val/loss")
+        return best_row([{"epoch": n} | dict(zip(names, row, strict=True)) for n, row in enumerate(rows, 1)])["epoch"]
+
+    assert best((0.8, 0.1), (0.9, 0.5), (0.7, 0.05)) == 2
+    assert best((0.9, 0.5), (0.9, 0.4), (0.9, 0.6)) == 2
+    assert best((0.9, 0.4), (0.9, 0.4)) == 1
