@@ -171,6 +171,8 @@ def _runs(rows, config, sizes, say):
     rows.add_ratios("tracking", "offline / disabled", whole["disabled"], whole["offline"])
     rows.add("tracking", "log call", [1000 * log for log in logs], "ms")
     rows.add_ratios("tracking", "log call / epoch", whole["offline"], logs)
+    saved = [1000 * typical["checkpoint"] for _, typical in modes["offline"]]
+    rows.add("tracking", "checkpoints of an epoch, flushed to disk", saved, "ms")
 
 
 def _studies(rows, config, sizes, say):

@@ -82,9 +82,11 @@ class PlainLoop:
 
     def loader(self, subset, shuffle=False):
         dataset = WavDataset(self.config, subset, self.in_memory)
+        # Forked, as Linux had it by default up to Python 3.13, and the fastest way to start a worker.
         return torch.utils.data.DataLoader(
-            dataset, self.config.batch_size, shuffle, num_workers=self.workers, collate_fn=collate
-        )
+            dataset, self.config.batch_size, shuffle, num_workers=self.workers, collate_fn=collate,
+            multiprocessing_context="fork" if self.workers else None,
+        )  # fmt: skip
 
     def epoch(self):
         """Train one epoch and return its mean loss."""

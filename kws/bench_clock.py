@@ -78,7 +78,7 @@ def clocked_cell(path, *arguments):
 
 
 def fixed_costs(spans, began, ended):
-    """Return ({part: seconds}, {"epoch": seconds, "log": seconds}) of a run that lasted from `began` to `ended`.
+    """Return ({part: seconds}, {"epoch", "log", "checkpoint": seconds}) of a run from `began` to `ended`.
 
     The parts are disjoint and are all but the epochs and their log calls, each counted as often as its median: what the
     first one takes longer is a fixed cost too. "total" is their sum, "rest" what nothing else accounts for.
@@ -97,7 +97,8 @@ def fixed_costs(spans, began, ended):
     parts["exit"] = ended - spans[-1][2]
     total = ended - began - sum(typical[name] * len(repeated[name]) for name in repeated)
     parts["rest"] = total - sum(parts.values())
-    return parts | {"total": total}, typical
+    saved = [end - begin for name, begin, end in spans if name == "checkpoint"]
+    return parts | {"total": total}, typical | {"checkpoint": sum(saved) / len(epochs)}
 
 
 if __name__ == "__main__":
