@@ -110,7 +110,7 @@ def facts_of(study):
     return {
         "Data": f"{corpus}: {' and '.join(f'“{word}”' for word in config['words'])}",
         "Clips to train, validate, test": ", ".join(f"{info[key]:,}" for key in ("train", "val", "test")),
-        "Runs": f"{len(study.runs)} finished: {len(study.cells)} configurations, {len(study.seeds)} seeds",
+        "Runs": f"{len(study.runs)} finished; configurations: {len(study.cells)}; seeds: {len(study.seeds)}",
         "Machine": f"{_kinds(study, 'host')} ({_kinds(study, 'device_name')})",
         "Software": ", ".join(f"{name} {versions[name]}" for name in ("kws", "torch", "python") if name in versions),
         "Data fingerprint": str(info["fingerprint"])[:16],

@@ -31,7 +31,7 @@ def _recommendation(study):
         )
     if study.verdict == "one seed":
         return (
-            f"No recommendation: with one seed a value, a difference between values cannot be told from chance. "
+            f"No recommendation: with one seed a configuration, a difference cannot be told from chance. "
             f"{best.label} has the highest validation accuracy so far, {percent(best.val.mean)}."
         )
     if study.verdict == "too few seeds":
@@ -63,7 +63,7 @@ def _recommendation(study):
     return (
         f"Take {taken.label}: it cannot be told from {best.label}, which has the highest {scores}, and is the cheapest "
         f"of those that cannot ({count(taken.flops)} FLOPs against {count(best.flops)}); its own mean is "
-        f"{points(-mine.val.mean)} points lower, and the data leave room for {points(max(0.0, -mine.val.low))}{tail}."
+        f"{points(-mine.val.mean)} points lower (at most {points(max(0.0, -mine.val.low))} by the 95 % interval){tail}."
     )
 
 

@@ -157,7 +157,7 @@ def _question(description, parameters):
     if text:
         return text.split(". ")[0]
     if parameters:
-        return f"What does {' and '.join(parameters)} change?"
+        return f"What {'does' if len(parameters) == 1 else 'do'} {' and '.join(parameters)} change?"
     return "How well does this configuration do?"
 
 
