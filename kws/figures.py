@@ -11,8 +11,8 @@ import numpy as np
 import torch
 
 from kws.evaluation import Evaluation
-from kws.formatting import count, percent, value_text
-from kws.statistics import importance
+from kws.figures_many import heat, importance_bars, make_figure, parallel
+from kws.formatting import count, percent
 from kws.study import LAST_EPOCHS, last_epochs_spread
 
 MOST_LINES = 8  # more values than that are not told apart by colour
@@ -22,9 +22,9 @@ BEST_SHOWN = 0.2  # share of a search's runs that its figures call the best
 def figures(study):
     """Return the study's figures, most telling first."""
     if study.is_search:
-        found = [_parallel(study), _importance(study)]
+        found = [parallel(study), importance_bars(study)]
     elif len(study.parameters) == 2:
-        found = [_heat(study, "val", "Validation accuracy"), _heat(study, "test", "Test accuracy")]
+        found = [heat(study, "val", "Validation accuracy"), heat(study, "test", "Test accuracy")]
     else:
         found = [_accuracy(study)]
     found += [_curves(study, "train/loss"), _curves(study, "val/accuracy")]
@@ -32,18 +32,6 @@ def figures(study):
         found += [_epoch_time(study), _stability(study), _bars(study, "params"), _bars(study, "flops")]
     found += [_trade_off(study), *_threshold_curves(study)]
     return [_finite(figure) for figure in found if figure]
-
-
-def _figure(study, name, kind, title, caption, x, y, **parts):
-    return {
-        "id": f"{study.key}-{name}",
-        "kind": kind,
-        "title": title,
-        "caption": caption,
-        "x": x,
-        "y": y,
-        **parts,
-    }
 
 
 def _finite(value):
@@ -81,7 +69,7 @@ def _dots(study, name, title, caption, y, value, estimate):
         }
         for index, cell in enumerate(study.cells)
     ]
-    return _figure(study, name, "dots", title, caption, {"label": _axis_label(study)}, y, groups=groups)
+    return make_figure(study, name, "dots", title, caption, {"label": _axis_label(study)}, y, groups=groups)
 
 
 def _accuracy(study):
@@ -127,7 +115,7 @@ def _bars(study, what):
     bars = [
         {"label": cell.short_label, "color": index, "y": getattr(cell, what)} for index, cell in enumerate(study.cells)
     ]
-    return _figure(
+    return make_figure(
         study, what, "bars", f"{title} by {_axis_label(study)}", caption,
         {"label": _axis_label(study)}, {"label": label, "format": "count", "zero": True}, bars=bars,
     )  # fmt: skip
@@ -151,7 +139,7 @@ def _curves(study, column):
     series = [_series(label, color, runs, column) for label, color, runs in groups]
     name = column.replace("/", "-")
     x = {"label": "epoch", "format": "whole"}
-    return _figure(study, name, "lines", f"{titles[column]} by epoch", caption, x, y, series=series)
+    return make_figure(study, name, "lines", f"{titles[column]} by epoch", caption, x, y, series=series)
 
 
 def _after_the_start(runs, column):
@@ -206,7 +194,7 @@ def _trade_off(study):
         "Mean validation accuracy with its 95 % interval. The line is the Pareto front: no other value is both "
         "cheaper and as accurate. Intervals that overlap make a step of the front uncertain."
     )
-    return _figure(
+    return make_figure(
         study, "trade-off", "scatter", "Accuracy against FLOPs", caption,
         {"label": "FLOPs a clip", "format": "count", "log": True},
         {"label": "validation accuracy", "format": "percent"},
@@ -222,72 +210,6 @@ def pareto(points):
             front.append(index)
             highest = points[index][1]
     return front
-
-
-def _heat(study, which, title):
-    first, second = study.parameters
-    xs, ys = ([*dict.fromkeys(cell.values[name] for cell in study.cells)] for name in (first, second))
-    ys = sorted(ys, key=lambda value: (isinstance(value, str), value))
-    squares = []
-    for cell in study.cells:
-        item = getattr(cell, which)
-        place = {"x": xs.index(cell.values[first]), "y": ys.index(cell.values[second])}
-        squares.append(place | {"value": item.mean, "text": percent(item.mean), "n": item.n})
-    caption = "Mean over seeds; an empty square has no finished run."
-    return _figure(
-        study, f"{which}-heat", "heat", f"{title} by {first} and {second}", caption,
-        {"label": first, "ticks": [value_text(v) for v in xs]},
-        {"label": second, "ticks": [value_text(v) for v in ys], "format": "percent"}, squares=squares,
-    )  # fmt: skip
-
-
-def _parallel(study):
-    axes = []
-    for name in study.parameters:
-        values = sorted({run.config.get(name) for run in study.runs}, key=lambda v: (isinstance(v, str), v))
-        numeric = all(isinstance(v, (int, float)) and not isinstance(v, bool) for v in values) and len(values) > 6
-        log = numeric and min(values) > 0 and max(values) / min(values) > 20
-
-        def place(value, values=values, numeric=numeric, log=log):
-            if not numeric:
-                return values.index(value) / max(len(values) - 1, 1)
-            scale = math.log if log else float
-            return (scale(value) - scale(values[0])) / (scale(values[-1]) - scale(values[0]))
-
-        ticks = [values[0], values[-1]] if numeric else values
-        axes.append((name, place, [{"at": place(v), "text": value_text(v)} for v in ticks]))
-    scores = [run.summary["best/val_accuracy"] for run in study.runs]
-    low, high = min(scores), max(scores)
-    ranked = sorted(study.runs, key=lambda run: run.summary["best/val_accuracy"])  # the best are drawn last, on top
-    lines = []
-    for run in ranked:
-        score = run.summary["best/val_accuracy"]
-        share = (score - low) / (high - low) if high > low else 1.0
-        at = [place(run.config.get(name)) for name, place, _ in axes] + [share]
-        lines.append({"name": run.name, "at": at, "share": share, "score": score})
-    ends = [{"at": 0.0, "text": percent(low)}, {"at": 1.0, "text": percent(high)}]
-    return _figure(
-        study, "parallel", "parallel", "Every run, from its settings to validation accuracy",
-        "One line a run; the darker, the more accurate.",
-        {"label": ""}, {"label": "validation accuracy", "format": "percent"},
-        axes=[{"name": name, "ticks": ticks} for name, _, ticks in axes] + [{"name": "val accuracy", "ticks": ends}],
-        lines=lines,
-    )  # fmt: skip
-
-
-def _importance(study):
-    scores = [run.summary["best/val_accuracy"] for run in study.runs]
-    shares = {name: importance([run.config.get(name) for run in study.runs], scores) for name in study.parameters}
-    ranked = sorted(shares, key=lambda name: -shares[name])
-    caption = (
-        "Share of the variance of the runs' ranks by validation accuracy that a setting explains by itself (epsilon "
-        "squared); what settings do together is not in it. With few runs it is rough."
-    )
-    bars = [{"label": name, "color": 0, "y": shares[name]} for name in ranked]
-    return _figure(
-        study, "importance", "bars", "What mattered", caption,
-        {"label": "setting"}, {"label": "share explained", "format": "percent", "zero": True}, bars=bars,
-    )  # fmt: skip
 
 
 def _threshold_curves(study):
@@ -318,7 +240,7 @@ def _threshold_curves(study):
 def _curve(study, name, title, caption, x, y):
     (x_label, xs, x_domain), (y_label, ys, zoom) = x, y
     series = [{"name": y_label, "color": 0, "x": list(xs), "mean": list(ys), "low": [], "high": [], "runs": []}]
-    return _figure(
+    return make_figure(
         study, name, "lines", title, caption,
         {"label": x_label, "format": "percent", "domain": x_domain},
         {"label": y_label, "format": "percent", "domain": [0.9, 1] if zoom else [0, 1]}, series=series, step=True,

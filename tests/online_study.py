@@ -5,7 +5,6 @@ import subprocess
 import sys
 
 import pytest
-
 from wandb_server import WandbServer
 
 SWEEP = """
@@ -38,7 +37,7 @@ def call(server, folder, code, *arguments, **variables):
 
 @pytest.fixture(scope="session")
 def online(tmp_path_factory, data_dir):
-    """(server, folder): six finished runs on the server, n_mels 20 and 40 with three seeds, and their folders in runs/."""
+    """(server, folder): six finished runs, n_mels 20 and 40 with three seeds, on the server and in folder/runs."""
     folder = tmp_path_factory.mktemp("online")
     with WandbServer() as server:
         sweep_id = call(server, folder, SWEEP)

@@ -52,7 +52,7 @@ def test_without_a_difference_the_cheapest_is_taken(tmp_path):
     assert found.best.values == {"n_mels": 40} and found.recommended.values == {"n_mels": 20}
     sentence = answer(found)[0]
     assert sentence.startswith("Take n_mels 20: it cannot be told from n_mels 40")
-    assert "its own mean is 0.10 points lower (at most 0.63 by the 95 % interval)." in sentence
+    assert "its own mean is 0.10 points lower (at most 0.78 by the 95 % interval)." in sentence
     assert "n_mels 20 is the smallest value tried: a smaller one may do as well." in conclusions(found)
 
 

@@ -20,7 +20,8 @@ print("GOT " + json.dumps({
     "question": next(block for block in report.blocks if isinstance(block, reports.H1)).text,
     "panels": [[type(panel).__name__, panel.title] for panel in grid.panels],
     "x": sorted({getattr(panel.x, "name", panel.x) for panel in grid.panels if isinstance(panel, reports.LinePlot)}),
-    "groupby": sorted({str(panel.groupby) for panel in grid.panels if isinstance(panel, (reports.LinePlot, reports.BarPlot))}),
+    "groupby": sorted({str(panel.groupby) for panel in grid.panels
+                       if isinstance(panel, (reports.LinePlot, reports.BarPlot))}),
     "runset": [grid.runsets[0].name, str(grid.runsets[0].filters)],
     "table": next(block for block in report.blocks if isinstance(block, reports.MarkdownBlock)).text,
     "sections": [[section.name, len(section.panels)] for section in workspace.sections],
