@@ -148,15 +148,16 @@ def test_a_finished_run_goes_on_to_more_epochs_as_if_it_had_been_longer(kws, wor
     assert json.loads((work / "runs" / "short" / "config.json").read_text())["epochs"] == 5
 
 
-def test_a_run_killed_between_its_checkpoint_and_its_row_gets_the_row_back(kws, work, data_dir, monkeypatch):
+def test_a_run_killed_between_two_writes_gets_its_row_back_and_loses_the_half_file(kws, work, data_dir, monkeypatch):
     monkeypatch.setenv("WANDB_RUN_ID", "cut")
     assert kws("train", *TINY, f"--data_dir={data_dir}").status == 0
     folder = work / "runs" / "cut"
     whole = rows(folder)
     lines = (folder / "metrics.csv").read_text().splitlines(keepends=True)
     (folder / "metrics.csv").write_text("".join(lines[:-1]))
+    (folder / ".last.pt.abcd1234").write_bytes(b"half")
     assert kws("train", "--resume", "cut").status == 0
-    assert rows(folder) == whole
+    assert rows(folder) == whole and not list(folder.glob(".*.*"))
 
 
 def test_the_recorded_place_is_where_the_run_was_found(kws, work, data_dir, monkeypatch):
