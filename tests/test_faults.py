@@ -96,7 +96,7 @@ def test_a_killed_run_goes_on_and_ends_as_an_undisturbed_one(kws, work, data_dir
     settings = (*LONG, f"--data_dir={data_dir}")
     assert kws("train", *settings, "--run_dir=undisturbed").status == 0
     (undisturbed,) = (work / "undisturbed").iterdir()
-    lasted = summary(undisturbed)["time/epoch_s_median"] * 50
+    lasted = summary(undisturbed)["time/epoch_s_median"] * 40
     killed = completed = 0
     while killed < KILLS or not completed:
         folder = work / "runs" / f"run{completed}"
@@ -104,7 +104,7 @@ def test_a_killed_run_goes_on_and_ends_as_an_undisturbed_one(kws, work, data_dir
         process = start("train", *arguments, env={"WANDB_RUN_ID": folder.name})
         if killed < KILLS:
             wait_for_work(folder, process)
-            time.sleep(random.uniform(0, 2 * lasted))
+            time.sleep(random.uniform(0, lasted))
             killed += process.poll() is None
             process.kill()
         done = finish(process)
