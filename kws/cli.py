@@ -233,10 +233,11 @@ def _report(options):
     page = report.write(found, options.out, options.data_dir)
     show.report(found, page)
     if options.publish:
-        from kws.wandb_report import publish
+        from kws.study import studies
+        from kws.wandb_report import project_of, publish
 
-        for url in publish(found, options.sources):
-            show.line(f"on W&B       {url}")
+        for what, url in publish(studies(found), *project_of(found, options.sources)).items():
+            show.line(f"{what:<12} {url}")
     return 0
 
 

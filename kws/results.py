@@ -82,8 +82,8 @@ def load(sources=("runs",), progress=None):
     for source in sources or ["runs"]:
         if str(source).strip() and Path(source).is_dir():
             found = _from_folder(Path(source), sweeps, progress)
-        elif (path := _WANDB_PATH.match(str(source))) and not str(source).startswith("."):
-            found = _from_wandb(*path.groups(), sweeps, progress)
+        elif path := wandb_path(source):
+            found = _from_wandb(*path, sweeps, progress)
         else:
             raise KwsError(
                 f"{source}: is no folder here and no ENTITY/PROJECT of W&B; kws sweep or kws train make runs"
@@ -97,6 +97,12 @@ def load(sources=("runs",), progress=None):
     if not counted and not excluded:
         raise KwsError(f"{', '.join(map(str, sources))}: holds no run; kws sweep or kws train make some")
     return Results(counted, excluded, sweeps)
+
+
+def wandb_path(source):
+    """Return (entity, project, sweep id or None) of a W&B path, None for what is a folder here or no such path."""
+    path = _WANDB_PATH.match(str(source))
+    return path.groups() if path and not str(source).startswith(".") and not Path(source).is_dir() else None
 
 
 def _without_duplicates(runs, excluded):

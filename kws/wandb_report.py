@@ -6,10 +6,25 @@ from kws.config import one_line
 from kws.errors import KwsError
 from kws.report_markdown import claims_table, comparison_table, differences_table
 from kws.report_page import METHODS
+from kws.results import wandb_path
 from kws.sentences import answer, conclusions
 
 TITLE = "Keyword-spotting studies"
 MARK = "Made by kws report --publish."
+
+
+def project_of(results, sources):
+    """Return (entity, project) to publish in: those of the first W&B path among the sources, else those of the runs.
+
+    An empty entity is the account's default one. Raises KwsError where the runs name several projects.
+    """
+    if paths := list(filter(None, map(wandb_path, sources))):
+        return paths[0][:2]
+    named = {(run.config["entity"], run.config["project"]) for run in results.runs}
+    if len(named) > 1:
+        listed = ", ".join("/".join(filter(None, name)) for name in sorted(named))
+        raise KwsError(f"--publish: the runs name several W&B projects ({one_line(listed)}); give one as the source")
+    return next(iter(named))
 
 
 def publish(studies, entity, project):
@@ -22,7 +37,7 @@ def publish(studies, entity, project):
     import requests
     import wandb
 
-    where = f"W&B {entity}/{project}"
+    where = f"W&B {'/'.join(filter(None, (entity, project)))}"
     try:
         import wandb_workspaces.reports.v2 as reports
         import wandb_workspaces.workspaces as workspaces
@@ -31,7 +46,9 @@ def publish(studies, entity, project):
     try:
         if not wandb.login(prompt=False, verify=False):
             raise KwsError(f"{where}: no account is set up here; wandb login or $WANDB_API_KEY does that")
-        existing = _existing_report(wandb.Api(timeout=60), entity, project)
+        api = wandb.Api(timeout=60)
+        entity = entity or api.default_entity
+        existing = _existing_report(api, entity, project)
         workspace = _workspace(workspaces, reports, studies, entity, project, existing)
         workspace.save()
         report = reports.Report(

@@ -166,7 +166,7 @@ def test_a_run_in_a_folder_and_on_wandb_counts_once(online):
 
 def test_a_failing_share_of_the_requests_loses_no_run(online):
     server, folder = online
-    server.fail(0.2)
+    server.fail(0.1)
     try:
         got = call(server, folder, READ, "tester/words")
     finally:

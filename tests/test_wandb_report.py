@@ -45,6 +45,14 @@ def test_publishing_twice_leaves_one_report_and_one_workspace(online, tmp_path):
     assert got["sections"] == [["n_mels (real speech)", len(got["panels"])]]
 
 
+def test_the_command_line_publishes_the_runs_of_a_folder_where_their_config_says(online, tmp_path):
+    server, folder = online
+    out = call(server, folder, "from kws.cli import main; main()", "report", "--publish", "--out", tmp_path / "page")
+    assert "report       http" in out and "workspace    http" in out and "/tester/words" in out
+    assert (tmp_path / "page" / "index.html").is_file()
+    assert sorted(view["type"] for view in server.views.values()) == ["project-view", "runs"]
+
+
 REFUSED = """
 import json
 from kws import results, study, wandb_report
