@@ -273,7 +273,14 @@ def table(study):
     from rich.text import Text
 
     title = f"{study.name}{' (synthetic data)' if study.synthetic else ''}: test accuracy over seeds"
-    result = Table(title=Text(title), title_justify="left", box=box.SIMPLE_HEAD, padding=(0, 1), caption_justify="left")
+    result = Table(
+        title=Text(title),
+        title_justify="left",
+        box=box.SIMPLE_HEAD,
+        collapse_padding=True,
+        pad_edge=False,
+        caption_justify="left",
+    )
     for head in (
         _axis_name(study),
         "seeds",
@@ -294,7 +301,7 @@ def table(study):
             str(cell.val.n),
             points(cell.val.mean),
             f"{points(cell.test.mean)} ± {points(cell.test.sd)}" if spread else points(cell.test.mean),
-            f"{points(cell.test.low)} to {points(cell.test.high)}" if spread else "one run",
+            f"{points(cell.test.low)}–{points(cell.test.high)}" if spread else "one run",
             count(cell.params),
             count(cell.flops),
             seconds(cell.epoch_s.mean),

@@ -137,7 +137,7 @@ def test_the_table_for_the_terminal_fits_80_columns(tmp_path):
     Console(file=text, width=80).print(table(found))
     lines = text.getvalue().splitlines()
     row = next(line for line in lines if line.strip().startswith("20 *"))
-    assert "98.60" in row and "±" in row and "M" in row and " to " in row
+    assert "98.60" in row and "±" in row and "M" in row and "–" in row
     assert "recommended, by validation accuracy" in text.getvalue()
     assert all(len(line) <= 80 for line in lines)
 
