@@ -196,6 +196,9 @@ def _check_together(config):
     for name in ("data_dir", "run_dir", "project", "study"):
         if not getattr(config, name).strip():
             raise KwsError(f"{name}: is empty; leave it out or give it a value")
+    for name, longest in (("study", 64), ("project", 128), ("entity", 128)):
+        if len(getattr(config, name)) > longest:  # the study is a tag, too
+            raise KwsError(f"{name}: has {len(getattr(config, name))} characters; W&B takes {longest} at most")
     for name in ("project", "entity"):
         if any(character in getattr(config, name) for character in "/\\#?%:"):
             raise KwsError(f"{name}: {one_line(getattr(config, name))!r} holds one of / \\ # ? % : which W&B refuses")

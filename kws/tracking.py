@@ -18,6 +18,7 @@ from kws.config import one_line, read_yaml, resolve
 from kws.errors import KwsError
 
 INIT_TIMEOUT_S = 30  # then the run goes on offline; WANDB_INIT_TIMEOUT changes it
+LONGEST_ID = 64  # W&B names artifacts of at most 128 characters after a run and its tables
 MODES = ("online", "offline", "disabled", "shared", "dryrun", "run")
 FINISH_TIMEOUT_S = 120  # then what was not uploaded waits for `wandb sync`; WANDB_FINISH_TIMEOUT changes it
 
@@ -71,6 +72,10 @@ class Tracker:
                 quiet[name] = default
         try:
             return wandb.init(mode=mode, settings=wandb.Settings(**quiet), **arguments)
+        except (wandb.errors.UsageError, ValueError) as error:
+            raise KwsError(
+                f"W&B refuses its settings ({one_line(error, 200)}); look at the WANDB_ variables"
+            ) from error
         except OSError as error:
             raise KwsError(
                 f"W&B cannot write its log ({error}); set WANDB_DIR to a folder that can be written"
@@ -196,9 +201,9 @@ def new_run_id():
 
 def check_run_id(run_id):
     """Raise KwsError unless `run_id` can name a folder and a W&B run."""
-    fine = run_id and len(run_id) <= 128 and all(c.isascii() and (c.isalnum() or c in "-_.") for c in run_id)
+    fine = run_id and len(run_id) <= LONGEST_ID and all(c.isascii() and (c.isalnum() or c in "-_.") for c in run_id)
     if not fine or run_id.startswith("."):
-        raise KwsError(f"run id: {one_line(run_id)!r} is not made of letters, digits, - _ . alone")
+        raise KwsError(f"run id: {one_line(run_id)!r} is not made of at most {LONGEST_ID} letters, digits, - _ .")
 
 
 def record(config, run_id, data_info, device_name, sweep_id=None):

@@ -85,15 +85,17 @@ FLAGS = (
     ("--words=../x,no", "flag: words is '../x,no', but must be two different words, such as no,yes"),
     ("--data_dir=", "data_dir: is empty; leave it out or give it a value"),
     ("--project=a/b", "project: 'a/b' holds one of / \\ # ? % : which W&B refuses"),
+    (f"--study={'x' * 65}", "study: has 65 characters; W&B takes 64 at most"),
+    (f"--project={'x' * 129}", "project: has 129 characters; W&B takes 128 at most"),
     ("--entity=a:b", "entity: 'a:b' holds one of / \\ # ? % : which W&B refuses"),
     ("--study=a\nb", "flag: study is 'a b', but must be text"),
     ("--run_dir=\x00", "flag: run_dir is ' ', but must be text"),
     ("--config", "argument --config: expected one argument; see kws train --help"),
     ("--config=missing.yaml", "missing.yaml: cannot be read (No such file or directory); give the path of a YAML file"),
     ("--config=.", ".: cannot be read (Is a directory); give the path of a YAML file"),
-    ("--resume=../../etc", "run id: '../../etc' is not made of letters, digits, - _ . alone"),
-    ("--resume=.hidden", "run id: '.hidden' is not made of letters, digits, - _ . alone"),
-    ("--resume=", "run id: '' is not made of letters, digits, - _ . alone"),
+    ("--resume=../../etc", "run id: '../../etc' is not made of at most 64 letters, digits, - _ ."),
+    ("--resume=.hidden", "run id: '.hidden' is not made of at most 64 letters, digits, - _ ."),
+    ("--resume=", "run id: '' is not made of at most 64 letters, digits, - _ ."),
     ("--resume=other", "run other: there is no runs/other/config.json to go on from; name a run in --run_dir runs"),
 )  # fmt: skip
 
@@ -449,10 +451,9 @@ def test_runs_that_cannot_go_on(kws, work, finished, name):
 
 
 def test_run_ids_of_the_environment(kws, work, data_dir, monkeypatch):
-    for given in ("a/b", "..", "a b", "x" * 129):
+    for given in ("a/b", "..", "a b", "x" * 65):
         monkeypatch.setenv("WANDB_RUN_ID", given)
-        shown = given if len(given) <= 120 else f"{given[:119]}…"
-        line = f"run id: {shown!r} is not made of letters, digits, - _ . alone"
+        line = f"run id: {given!r} is not made of at most 64 letters, digits, - _ ."
         assert_refused(kws, work, line, "train", *TINY, f"--data_dir={data_dir}")
 
 
@@ -482,12 +483,20 @@ def test_a_device_that_is_not_there(kws, work, data_dir):
 
 @pytest.mark.parametrize("arguments,line", (
     (("train", "--n_mels=forty"), "flag: n_mels is 'forty', but must be a whole number"),
-    (("train", "--resume=a/b"), "run id: 'a/b' is not made of letters, digits, - _ . alone"),
+    (("train", "--resume=a/b"), "run id: 'a/b' is not made of at most 64 letters, digits, - _ ."),
 ), ids=("settings", "run"))  # fmt: skip
 def test_in_a_process_of_its_own(work, arguments, line):
     done = finish(start(*arguments))
     assert (done.status, done.out, done.err) == (2, "", f"kws: {line}\n")
     assert list(work.iterdir()) == []
+
+
+def test_a_wandb_variable_that_makes_no_sense(work, data_dir):
+    done = finish(start("train", *TINY, f"--data_dir={data_dir}", env={"WANDB_INIT_TIMEOUT": "soon"}))
+    assert (done.status, done.out, len(done.notices)) == (2, "", 1)
+    assert done.notices[0].startswith("kws: W&B refuses its settings (1 validation error for Settings init_timeout ")
+    assert done.notices[0].endswith("; look at the WANDB_ variables")
+    assert not (work / "wandb").exists()
 
 
 def test_there_are_at_least_fifty_kinds():
