@@ -76,8 +76,12 @@ def children(pid):
 
 def cells_at_work(pid):
     """The process ids of the cells that the sweep with process id `pid` has at work."""
-    servers = [child for child, command in children(pid).items() if "forkserver" in command]
-    return [cell for server in servers for cell in children(server)]
+    return [cell for server in fork_servers(pid) for cell in children(server)]
+
+
+def fork_servers(pid):
+    """The process id of the fork server of the sweep with process id `pid`, in a list."""
+    return [child for child, command in children(pid).items() if "forkserver" in command]
 
 
 def is_alive(pid):

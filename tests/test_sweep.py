@@ -19,6 +19,7 @@ from sweep_runs import (
     attempts,
     cells_at_work,
     children,
+    fork_servers,
     is_alive,
     kill,
     results,
@@ -26,7 +27,7 @@ from sweep_runs import (
     unclocked,
     wait_until,
     write_sweep,
-)  # fmt: skip
+)
 
 SEEDS = {"seed": {"values": [0, 1, 2, 3]}}
 
@@ -311,7 +312,7 @@ def test_a_killed_fork_server_is_replaced(work):
     path = write_sweep(work, {"seed": {"values": [0, 1]}, "epochs": {"value": 40}})
     process = start("sweep", path, "--jobs", 2)
     wait_until(lambda: len(list(work.glob("runs/*/last.pt"))) == 2, "two runs have a checkpoint")
-    [server] = [child for child, command in children(process.pid).items() if "forkserver" in command]
+    [server] = fork_servers(process.pid)
     kill(server)
     outcome = finish(process)
     assert outcome.status == 0 and outcome.err == "", outcome

@@ -10,11 +10,11 @@ import signal
 import time
 
 from conftest import finish, start
-from sweep_runs import attempts, cells_at_work, is_alive, kill, results, wait_until, write_sweep
+from sweep_runs import attempts, cells_at_work, fork_servers, is_alive, kill, results, wait_until, write_sweep
 
 KILLS = int(os.environ.get("KWS_KILLS", 5))
 # Enough cells and epochs that the sweep is still at work when the last kill comes.
-SEEDS, EPOCHS = max(2, KILLS // 5), 12
+SEEDS, EPOCHS = max(2, KILLS // 3), 12
 
 
 def test_a_sweep_that_is_killed_all_the_time_ends_like_an_undisturbed_one(work, data_dir, monkeypatch):
@@ -37,18 +37,19 @@ def test_a_sweep_that_is_killed_all_the_time_ends_like_an_undisturbed_one(work, 
                 assert process.poll() != 0, f"the sweep was through after {done.total()} of {KILLS} kills"
             process = start("sweep", path, "--jobs", 2, stdout=open("sweep.log", "a"), stderr=open("errors.log", "a"))
         number = chance.choice((signal.SIGKILL, signal.SIGTERM))
-        of_cell = chance.random() < 0.5
-        if of_cell or chance.random() < 0.7:  # else it may be importing still
+        target = chance.choices(("cell", "fork server", "sweep"), (5, 1, 4))[0]
+        if target != "sweep" or chance.random() < 0.7:  # else it may be importing still
             wait_until(lambda sweep=process: cells_at_work(sweep.pid) or sweep.poll() is not None, "cells are at work")
         time.sleep(chance.uniform(0, 2))
-        victims = cells_at_work(process.pid)
-        if of_cell:
-            done["cell", number.name] += bool(victims) and kill(chance.choice(victims), number)
+        cells_left = cells_at_work(process.pid)
+        victims = cells_left if target == "cell" else fork_servers(process.pid)
+        if target != "sweep":
+            done[target, number.name] += bool(victims) and kill(chance.choice(victims), number)
         elif kill(process.pid, number):
             done["sweep", number.name] += 1
             process.wait(timeout=120)
             # Nobody is left who works on a cell without a sweep above him.
-            wait_until(lambda left=victims: not any(map(is_alive, left)), "the killed sweep's cells are gone")
+            wait_until(lambda left=cells_left: not any(map(is_alive, left)), "the killed sweep's cells are gone")
     process.wait(timeout=600)
     last = finish(start("sweep", path, "--jobs", 2), timeout=600)
     assert last.status == 0, last.err + last.out
