@@ -122,6 +122,8 @@ def _bars(study, what):
 
 
 def _curves(study, column):
+    if not any(value > 0 for run in study.runs for value in run.history.get(column, [])):
+        return None  # not recorded, or not a number throughout
     titles = {"train/loss": "Training loss", "val/accuracy": "Validation accuracy"}
     y = {"label": titles[column].lower(), "format": "percent" if column == "val/accuracy" else "number"}
     if column == "train/loss":

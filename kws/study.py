@@ -165,8 +165,11 @@ def _missing(sweep, runs):
     # A search has no cells to miss: only a grid says beforehand what it will run.
     if sweep.get("method", "grid") != "grid":
         return []
-    swept = {key: item["values"] for key, item in sweep.get("parameters", {}).items() if "values" in item}
-    swept = {key: values for key, values in swept.items() if key in CELL_SETTINGS}
+    swept = {
+        key: item["values"]
+        for key, item in sweep.get("parameters", {}).items()
+        if key in CELL_SETTINGS and "values" in item
+    }
     done = {tuple(run.config.get(key) for key in swept) for run in runs}
     expected = itertools.product(*swept.values())
     return [

@@ -142,6 +142,55 @@ def test_a_clip_outside_the_data_set_is_not_read(tmp_path, data_dir):
     assert [("data:audio" in item) for item in sorted(named, key=lambda item: "secret" in item)] == [True, False]
 
 
+def single(runs):
+    make_run(runs, epochs=1)
+
+
+def without_predictions(runs):
+    make_study(runs, seeds=2)
+    for name in ("predictions.csv", "layers.csv"):
+        for path in runs.glob(f"*/{name}"):
+            path.unlink()
+
+
+def without_finite_losses(runs):
+    make_study(runs, seeds=2)
+    for path in runs.glob("*/metrics.csv"):
+        path.write_text("epoch,train/loss,val/accuracy\n1,nan,nan\n2,,\n")
+
+
+def with_uneven_seeds(runs):
+    for n_mels, seeds in ((20, range(4)), (40, range(2, 8)), (80, [99])):
+        for seed in seeds:
+            make_run(runs, seed=seed, n_mels=n_mels)
+
+
+def without_an_error(runs):
+    make_study(runs, accuracies={20: 1.0, 40: 1.0, 80: 1.0}, jitter=0, seeds=3)
+
+
+def with_one_word(runs):
+    make_run(runs, clips=["yes/a_nohash_0.wav", "yes/b_nohash_0.wav"])
+
+
+@pytest.mark.parametrize(
+    ("make", "sentence"),
+    [
+        (single, "Nothing was compared: there is one run"),
+        (without_predictions, "This run holds no predictions"),
+        (without_finite_losses, "only 2 seeds are shared"),
+        (with_uneven_seeds, "only 0 seeds are shared"),
+        (without_an_error, "No test clip was misheard by any of the 9 runs."),
+        (with_one_word, "Nothing was compared"),
+    ],
+)
+@pytest.mark.filterwarnings("error::RuntimeWarning")
+def test_awkward_runs_give_a_page_that_says_so(tmp_path, make, sentence):
+    make(tmp_path / "runs")
+    text = report.write(load([tmp_path / "runs"]), tmp_path / "out").read_text()
+    assert sentence in text and ">nan" not in text and "NaN" not in text.split("<script>")[0]
+
+
 def test_without_a_finished_run_there_is_no_report(tmp_path):
     make_run(tmp_path / "runs", state="failed", summary={"error": "no disk"})
     with pytest.raises(KwsError, match=r"report: none of the 1 runs can be counted \(mels20.*failed: no disk\)"):
