@@ -133,7 +133,7 @@ def pad(waveform):
 
 def speaker(clip):
     """Return the speaker's hash in a clip's name: 0132a06d of yes/0132a06d_nohash_1.wav."""
-    return Path(clip).name.split("_nohash_")[0]
+    return clip.rpartition("/")[2].partition("_nohash_")[0]
 
 
 def _read_wav(path):
