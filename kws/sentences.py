@@ -99,10 +99,11 @@ def conclusions(study):
             f"{widest.cell.label}, is {points(widest.test.mean):} points ({_interval(widest.test)})."
         )
     for item in seen if study.recommends else ():
+        better, interval = ("better", _interval) if item.test.mean > 0 else ("worse", _loss_interval)
         lines.append(
-            f"On the test clips {item.cell.label} is {points(abs(item.test.mean))} points "
-            f"{'better' if item.test.mean > 0 else 'worse'} than {study.best.label} "
-            f"({_interval(item.test)}, Holm-corrected {p_text(item.test.p_holm)}). The choice does not rest on this."
+            f"On the test clips {item.cell.label} is {points(abs(item.test.mean))} points {better} than "
+            f"{study.best.label} ({interval(item.test)}, Holm-corrected {p_text(item.test.p_holm)}). "
+            "The choice does not rest on this."
         )
     cheapest, dearest = (pick(study.cells, key=lambda cell: cell.flops) for pick in (min, max))
     if dearest.flops > cheapest.flops:
