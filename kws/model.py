@@ -54,7 +54,7 @@ class KeywordNet(nn.Module):
     `channels`. Raises KwsError above 100,000 parameters.
     """
 
-    def __init__(self, n_mels=20, channels=64, kernel_size=5, groups=1):
+    def __init__(self, n_mels=20, channels=48, kernel_size=5, groups=1):
         super().__init__()
         self.blocks = nn.Sequential(
             Block(n_mels, channels, kernel_size),
@@ -69,6 +69,8 @@ class KeywordNet(nn.Module):
             )
 
     def forward(self, features):
+        # A clip's mean over bands and frames is its loudness, which tells nothing of the word.
+        features = features - features.mean(dim=(1, 2), keepdim=True)
         wide = features.unsqueeze(2).contiguous(memory_format=torch.channels_last)
         return self.linear(self.blocks(wide).mean(dim=(2, 3))).squeeze(1)
 

@@ -44,7 +44,8 @@ def test_it_is_four_blocks_of_conv1d_batchnorm_relu_pooling_and_a_linear_layer(g
     assert sum(isinstance(module, nn.Conv1d) for module in ours.modules()) == 4
     features = torch.randn(6, 20, 101)
     ours.train(training), plain.train(training)
-    logits, wanted = ours(features), plain(features).squeeze(1)
+    # The mean over bands and frames is taken out first.
+    logits, wanted = ours(features), plain(features - features.mean(dim=(1, 2), keepdim=True)).squeeze(1)
     assert logits.shape == (6,)
     assert torch.allclose(logits, wanted, atol=1e-5)
     logits.sum().backward(), wanted.sum().backward()
@@ -96,16 +97,22 @@ def test_costs_are_those_of_arithmetic(n_mels, groups, channels, kernel_size):
     assert costs.frontend_macs == round(101 * frame)
 
 
+def test_loudness_makes_no_difference():
+    net = KeywordNet().eval()
+    features = torch.randn(3, 20, 101)
+    assert torch.allclose(net(features), net(features + 2.5), atol=1e-5)  # 2.5 more in every log-mel: 11 dB
+
+
 def test_costs_of_the_default_network_in_figures():
-    # 20 x 64 x 5 = 6,400; 64 x 64 x 5 = 20,480; 4 batch norms of 128; 65 in the linear layer
+    # 20 x 48 x 5 = 4,800; 48 x 48 x 5 = 11,520; 4 batch norms of 96; 49 in the linear layer
     costs = complexity.measure(model())
-    assert costs.params == 6_400 + 3 * 20_480 + 4 * 128 + 65 == 68_417
-    assert costs.macs == 101 * 6_400 + (50 + 25 + 12) * 20_480 + 65 == 2_428_225
+    assert costs.params == 4_800 + 3 * 11_520 + 4 * 96 + 49 == 39_793
+    assert costs.macs == 101 * 4_800 + (50 + 25 + 12) * 11_520 + 49 == 1_487_089
     assert costs.summary() == {
-        "model/params": 68_417, "model/macs": 2_428_225, "model/flops": 4_856_450, "frontend/macs": 882_935,
+        "model/params": 39_793, "model/macs": 1_487_089, "model/flops": 2_974_178, "frontend/macs": 882_935,
     }  # fmt: skip
-    assert costs.layers[0] == ("blocks.0.conv", "64x101", 6_400, 646_400)
-    assert costs.layers[-1] == ("linear", "1", 65, 65)
+    assert costs.layers[0] == ("blocks.0.conv", "48x101", 4_800, 484_800)
+    assert costs.layers[-1] == ("linear", "1", 49, 49)
     assert len(costs.layers) == 9
 
 
