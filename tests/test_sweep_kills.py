@@ -14,7 +14,7 @@ from sweep_runs import attempts, cells_at_work, fork_servers, is_alive, kill, re
 
 KILLS = int(os.environ.get("KWS_KILLS", 5))
 # Enough cells and epochs that the sweep is still at work when the last kill comes.
-SEEDS, EPOCHS = max(2, KILLS // 3), 12
+SEEDS, EPOCHS = max(2, KILLS // 3), 80
 
 
 def test_a_sweep_that_is_killed_all_the_time_ends_like_an_undisturbed_one(work, data_dir, monkeypatch):
@@ -40,7 +40,7 @@ def test_a_sweep_that_is_killed_all_the_time_ends_like_an_undisturbed_one(work, 
         target = chance.choices(("cell", "fork server", "sweep"), (5, 1, 4))[0]
         if target != "sweep" or chance.random() < 0.7:  # else it may be importing still
             wait_until(lambda sweep=process: cells_at_work(sweep.pid) or sweep.poll() is not None, "cells are at work")
-        time.sleep(chance.uniform(0, 2))
+        time.sleep(chance.uniform(0, 1.5))
         cells_left = cells_at_work(process.pid)
         victims = cells_left if target == "cell" else fork_servers(process.pid)
         if target != "sweep":
