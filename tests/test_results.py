@@ -20,8 +20,8 @@ def test_runs_are_read_whole(tmp_path):
     results = load([tmp_path], progress=lambda done, total: seen.append((done, total)))
     assert len(results.runs) == 4 and results.excluded == []
     assert seen == [(1, 4), (2, 4), (3, 4), (4, 4)]
-    run = next(run for run in results.runs if run.name == "mels40-g1-epochs6-s1")
-    assert (run.study, run.seed, run.config["n_mels"]) == ("n_mels", 1, 40)
+    run = next(run for run in results.runs if (run.config["n_mels"], run.seed) == (40, 1))
+    assert (run.study, run.name) == ("n_mels", run.config["run_name"])
     assert run.history["epoch"] == [1, 2, 3, 4, 5, 6]
     assert 0.9 < run.summary["test/accuracy"] <= 1
     assert len(run.predictions) == 200 and run.predictions["no/00000000_nohash_0.wav"][0] == 0
@@ -86,7 +86,7 @@ def test_a_damaged_run_is_left_out_with_its_reason(tmp_path, name, text, reason)
     [
         ({"n_mels": "many"}, "config: n_mels is 'many', but must be a whole number"),
         ({"n_mels": [20]}, "config: n_mels is '[20]', but must be a whole number"),
-        ({"groups": 3}, "groups: 3 does not divide the 64 channels"),
+        ({"groups": 3, "channels": 64}, "groups: 3 does not divide the 64 channels"),
         ({"data_info": {}}, "its config says nothing about the data"),
         ({"data_info": {"fingerprint": "f", "train": 1, "val": "x", "test": 1}}, "how many clips each split had"),
     ],

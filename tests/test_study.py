@@ -172,7 +172,7 @@ def test_the_claim_of_instability_follows_the_spread_of_the_last_epochs(tmp_path
 
 
 def test_the_claims_about_groups_follow_the_numbers(tmp_path):
-    make_study(tmp_path, "groups", (1, 2, 4), seeds=6)
+    make_study(tmp_path, "groups", (1, 2, 4), seeds=6, n_mels=20, channels=64)
     (found,) = studies(load([tmp_path]))
     judged = {claim.text: claim for claim in claims(found)}
     flops = judged["FLOPs double with each doubling of groups."]
