@@ -16,8 +16,8 @@ from conftest import TINY, finish, snapshot, start
 from corpus import make_corpus
 
 SETTINGS = "words, data, data_dir, n_mels, n_fft, hop_length, channels, kernel_size, groups, epochs, batch_size, lr, " \
-    "lr_step, lr_gamma, seed, augment, shift_ms, speed, noise_prob, noise_level, gain_db, device, threads, study, project, " \
-    "entity, run_dir"  # fmt: skip
+    "lr_step, lr_gamma, seed, augment, shift_ms, speed, noise_prob, noise_level, gain_db, device, threads, study, " \
+    "project, entity, run_dir"  # fmt: skip
 
 FLAGS = (
     ("--n_mel=40", "flag: no setting is called 'n_mel'; did you mean n_mels?"),
@@ -50,7 +50,7 @@ FLAGS = (
     ("--kernel_size=4", "kernel_size: 4 is even; take an odd one, so that frames stay centred"),
     ("--kernel_size=33", "flag: kernel_size is 33, but must lie between 1 and 31"),
     (
-        "--groups=3", "groups: 3 does not divide the 64 channels of the convolutions; "
+        "--channels=64 --groups=3", "groups: 3 does not divide the 64 channels of the convolutions; "
         "choose one of 1, 2, 4, 8, 16, 32, 64",
     ),
     ("--groups=0", "flag: groups is 0, but must lie between 1 and 1024"),
