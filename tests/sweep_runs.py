@@ -47,6 +47,12 @@ def unclocked(path):
         return [{key: value for key, value in row.items() if "time/" not in key} for row in csv.DictReader(file)]
 
 
+def journal(work):
+    """The journal file of the one sweep that ran in `work`."""
+    [path] = (work / "runs" / "sweeps").glob("*/journal.log")
+    return path
+
+
 def attempts(journal):
     """[(cell, how it ended or None)] of every attempt in a journal file, in order, the dropped claims left out."""
     trials = []
