@@ -64,7 +64,8 @@ def _dots(study, name, title, caption, y, value, estimate):
             "color": index,
             "points": [{"name": run.name, "y": value(run)} for run in cell.runs],
             "mean": estimate(cell).mean,
-            "low": estimate(cell).low,
+            # No quantity shown here is negative, but a t interval may reach below zero.
+            "low": estimate(cell).low if math.isnan(estimate(cell).low) else max(0.0, estimate(cell).low),
             "high": estimate(cell).high,
         }
         for index, cell in enumerate(study.cells)

@@ -34,7 +34,7 @@ function tickText(value, format) {
 }
 
 function ticksOf([low, high], wanted, log) {
-  if (log) {
+  if (log && high / low > 4) { // else 1, 2, 5 might all lie outside
     const all = [];
     for (let power = Math.floor(Math.log10(low)); power <= Math.log10(high); power++)
       for (const step of [1, 2, 5]) all.push(step * 10 ** power);

@@ -65,7 +65,8 @@ def _scales(axes, figure):
         spec = figure[name]
         if spec.get("log"):
             getattr(axes, f"set_{name}scale")("log")
-            axis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+            low, high = axis.get_view_interval()
+            axis.set_major_locator(LogLocator(subs=(1, 2, 5)) if high > 4 * low else MaxNLocator(4))
             axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
             axis.set_minor_locator(NullLocator())
         if spec.get("domain"):
