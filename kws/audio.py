@@ -6,12 +6,7 @@ from torch import nn
 from kws.torchaudio_import import torchaudio
 
 LOG_OFFSET = 1e-6  # keeps silence finite: log(0 + 1e-6) = -13.8
-WHOLE_BATCH = 2**31
-
-
-def piece_size(device):
-    """Return how many clips to work on at once: eight on a CPU (4 to 16 are equally fast), any number elsewhere."""
-    return 8 if device.type == "cpu" else WHOLE_BATCH
+CPU_CLIPS = 8  # clips whose spectra are taken at once on a CPU; 4 to 16 are equally fast
 
 
 class LogMelFilterBanks(nn.Module):
@@ -80,7 +75,8 @@ class LogMelFilterBanks(nn.Module):
         clips = waveform if waveform.dim() > 1 else waveform[None]
         # On a CPU a whole batch's spectra are so large that their memory goes back to the system after each batch, and
         # its page faults cost more than the arithmetic. Few clips at a time stay in the allocator's hands and in cache.
-        magnitude = torch.cat([self._magnitude(piece) for piece in clips.split(piece_size(clips.device))])
+        pieces = clips.split(CPU_CLIPS) if clips.device.type == "cpu" else [clips]
+        magnitude = torch.cat([self._magnitude(piece) for piece in pieces])
         mel = torch.matmul(magnitude, self.mel_filters).transpose(1, 2)
         log_mel = torch.log(mel + LOG_OFFSET)
         return log_mel if waveform.dim() > 1 else log_mel[0]

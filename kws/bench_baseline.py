@@ -64,8 +64,7 @@ class PlainModel(nn.Module):
         self.network = nn.Sequential(*layers, nn.AdaptiveAvgPool1d(1), nn.Flatten(), nn.Linear(channels, 1))
 
     def forward(self, waveforms):
-        features = torch.log(self.mel(waveforms) + 1e-6)
-        return self.network(features - features.mean(dim=(1, 2), keepdim=True)).squeeze(1)
+        return self.network(torch.log(self.mel(waveforms) + 1e-6)).squeeze(1)
 
 
 class PlainLoop:

@@ -69,8 +69,6 @@ class KeywordNet(nn.Module):
             )
 
     def forward(self, features):
-        # A clip's mean over bands and frames is its loudness, which tells nothing of the word.
-        features = features - features.mean(dim=(1, 2), keepdim=True)
         wide = features.unsqueeze(2).contiguous(memory_format=torch.channels_last)
         return self.linear(self.blocks(wide).mean(dim=(2, 3))).squeeze(1)
 

@@ -16,7 +16,7 @@ from conftest import TINY, finish, snapshot, start
 from corpus import make_corpus
 
 SETTINGS = "words, data, data_dir, n_mels, n_fft, hop_length, channels, kernel_size, groups, epochs, batch_size, lr, " \
-    "lr_step, lr_gamma, seed, augment, shift_ms, speed, noise_prob, noise_level, gain_db, device, threads, study, " \
+    "lr_step, lr_gamma, seed, augment, shift_ms, noise_prob, noise_level, gain_db, device, threads, study, " \
     "project, entity, run_dir"  # fmt: skip
 
 FLAGS = (
