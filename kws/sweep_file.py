@@ -100,6 +100,11 @@ def load_sweep(path, overrides=(), count=None):
         raise KwsError(f"{path}: method is {one_line(method)!r}, but must be one of {', '.join(METHODS)}")
     specs = _specs(path, content, overrides)
     parameters = {name: read_parameter(name, spec, path) for name, spec in specs.items()}
+    weighted = [name for name, parameter in parameters.items() if parameter.probabilities and method == "bayes"]
+    if weighted:
+        raise KwsError(
+            f"{path}: {weighted[0]}: probabilities mean nothing to method bayes; take them out, or use method random"
+        )
     run_dir = parameters.pop("run_dir", None)
     if run_dir is not None and not run_dir.is_fixed:
         raise KwsError(f"{path}: run_dir cannot be swept; the sweep's own files lie there")

@@ -248,6 +248,11 @@ REFUSED = {
     "no values": ({}, {"n_mels": {"values": []}}, "values must be a list of at least one value"),
     "twice": ({}, {"n_mels": {"values": [20, "20"]}}, "lists 20 twice"),
     "probabilities": ({}, {"n_mels": {"values": [20, 40], "probabilities": [1]}}, "one probability for each of its 2"),
+    "weights under bayes": (
+        {"method": "bayes", "run_cap": 2},
+        {"n_mels": {"values": [20, 40], "probabilities": [0.5, 0.5]}},
+        "n_mels: probabilities mean nothing to method bayes",
+    ),
     "grid of a distribution": ({}, {"lr": {"min": 0.1, "max": 0.2}}, "lr is uniform, which method grid cannot"),
     "grid with weights": ({}, {"seed": {"values": [0], "probabilities": [1]}}, "which method grid cannot enumerate"),
     "huge grid": ({}, {"seed": {"min": 0, "max": 2**31 - 1}}, "more than 100000 values for a grid"),
