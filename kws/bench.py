@@ -67,7 +67,7 @@ def run(config, quick=False, progress=None):
     config = replace(config, data_dir=os.path.abspath(os.path.expanduser(config.data_dir)), device="cpu", augment=True)
     load(config.data_dir, config.data, config.words, progress)  # says what is wrong with them, and fills the cache
     rows = Measurements()
-    with bench_runs.workplace():
+    with bench_runs.scratch_folder():
         config = replace(config, run_dir=os.path.abspath("runs"))
         load_before = os.getloadavg()[0]
         _epochs(rows, config, sizes, say)

@@ -16,7 +16,7 @@ from kws.speech_commands import FOLDERS, LISTS, NOISE_FOLDER
 
 
 @contextmanager
-def workplace():
+def scratch_folder():
     """Work in a temporary folder, with W&B offline and all of its files below it; yield the folder."""
     environment, directory = dict(os.environ), os.getcwd()
     with TemporaryDirectory(prefix="kws-bench-") as folder:

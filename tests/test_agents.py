@@ -17,25 +17,47 @@ COMMAND = ["${env}", "${interpreter}", "-m", "kws.train", "${args}"]
 
 def create_sweep(server, folder, parameters, command):
     """Create a sweep with `wandb sweep FILE`; the sweep as the server holds it."""
-    (folder / "sweep.yaml").write_text(yaml.safe_dump({
-        "name": "bands", "project": "kws", "program": "kws/train.py", "method": "grid", "command": command,
-        "metric": {"name": "best/val_accuracy", "goal": "maximize"},
-        "parameters": {key: {"values": value} if isinstance(value, list) else {"value": value}
-                       for key, value in parameters.items()}}))
-    subprocess.run([sys.executable, "-m", "wandb", "sweep", "sweep.yaml"], cwd=folder, check=True, timeout=60,
-                   env=training.environment(server, folder), capture_output=True)
+    (folder / "sweep.yaml").write_text(
+        yaml.safe_dump(
+            {
+                "name": "bands",
+                "project": "kws",
+                "program": "kws/train.py",
+                "method": "grid",
+                "command": command,
+                "metric": {"name": "best/val_accuracy", "goal": "maximize"},
+                "parameters": {
+                    key: {"values": value} if isinstance(value, list) else {"value": value}
+                    for key, value in parameters.items()
+                },
+            }
+        )
+    )
+    subprocess.run(
+        [sys.executable, "-m", "wandb", "sweep", "sweep.yaml"],
+        cwd=folder,
+        check=True,
+        timeout=60,
+        env=training.environment(server, folder),
+        capture_output=True,
+    )
     return list(server.sweeps.values())[-1]
 
 
 def start_agent(server, folder, sweep, *flags):
     return subprocess.Popen(
-        [sys.executable, "-m", "wandb", "agent", *flags, f"tester/kws/{sweep.id}"], cwd=folder,
-        env=training.environment(server, folder), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+        [sys.executable, "-m", "wandb", "agent", *flags, f"tester/kws/{sweep.id}"],
+        cwd=folder,
+        env=training.environment(server, folder),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    return training.make_workplace(tmp_path_factory.mktemp("agents"))
+    return training.make_surroundings(tmp_path_factory.mktemp("agents"))
 
 
 @pytest.fixture
@@ -83,14 +105,23 @@ def test_a_preempted_run_is_requeued_and_ends_as_if_undisturbed(server, folder):
     done = len(training.rows(folder / "runs" / run_id))
     assert 3 <= done < 60
     second = start_agent(server, folder, sweep)
-    training.train(server, folder, "--n_mels=20", "--epochs=60", "--augment=False", "--lr=0.001",
-                   WANDB_MODE="offline", WANDB_RUN_ID="undisturbed")
+    training.train(
+        server,
+        folder,
+        "--n_mels=20",
+        "--epochs=60",
+        "--augment=False",
+        "--lr=0.001",
+        WANDB_MODE="offline",
+        WANDB_RUN_ID="undisturbed",
+    )
     printed = second.communicate(timeout=90)[0]
     assert second.returncode == 0 and sweep.handed_out == [run_id, run_id], printed
     assert run.resumed == 1
     training.assert_arrived(server, folder / "runs" / run_id, epochs=60)
-    assert [training.unclocked(row) for row in training.rows(folder / "runs" / run_id)] \
-        == [training.unclocked(row) for row in training.rows(folder / "runs" / "undisturbed")]
+    assert [training.unclocked(row) for row in training.rows(folder / "runs" / run_id)] == [
+        training.unclocked(row) for row in training.rows(folder / "runs" / "undisturbed")
+    ]
 
 
 def test_each_cell_is_run_exactly_once(swept):
@@ -131,7 +162,8 @@ def test_settings_by_run_config_alone_give_the_same_run(swept, folder):
     training.assert_arrived(server, folder / "runs" / run, epochs=3)
     name = server.runs[run].display_name
     [twin] = [one for one in by_flags.handed_out if server.runs[one].display_name == name]
-    assert [training.unclocked(row) for row in training.rows(folder / "runs" / run)] \
-        == [training.unclocked(row) for row in training.rows(folder / "runs" / twin)]
+    assert [training.unclocked(row) for row in training.rows(folder / "runs" / run)] == [
+        training.unclocked(row) for row in training.rows(folder / "runs" / twin)
+    ]
     settings = json.loads((folder / "runs" / run / "config.json").read_text())
     assert (settings["n_mels"], settings["lr"], settings["augment"]) == (40, 0.001, False)

@@ -250,8 +250,10 @@ def file_for_folder(folder):
     parent = folder.parent
     folder.rename(parent / "elsewhere")
     folder.write_text("")
-    return f"data: there is no folder {folder}; fetch it with: kws data --root {parent.parent}, " \
+    return (
+        f"data: there is no folder {folder}; fetch it with: kws data --root {parent.parent}, "
         "or name the right folder with --data_dir"
+    )
 
 
 def stereo(folder):
@@ -288,8 +290,10 @@ def noise_too_short(folder):
     for path in (folder / "_background_noise_").iterdir():
         path.unlink()
     soundfile.write(folder / "_background_noise_" / "hum.wav", np.zeros(800), 16000, subtype="PCM_16")
-    return f"data: {folder}/_background_noise_ holds no second of noise; put the recordings there, " \
+    return (
+        f"data: {folder}/_background_noise_ holds no second of noise; put the recordings there, "
         "or train without them: --noise_prob=0"
+    )
 
 
 def noise_of_another_rate(folder):

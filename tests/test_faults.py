@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 import soundfile
 import torch
-from conftest import TINY, finish, snapshot, start
+from conftest import REPOSITORY, TINY, finish, snapshot, start
 from corpus import make_corpus
 
 from kws import checkpoints
@@ -441,3 +441,24 @@ def test_a_reader_that_goes_ends_the_run_quietly_and_it_can_go_on(kws, work, dat
     assert len(rows(folder)) >= 1 and summary(folder)["state"] == "failed"
     assert kws("train", "--resume=piped").status == 0
     assert len(rows(folder)) == 40
+
+
+CLOCK_THAT_JUMPS = """
+import itertools, time
+true_time, calls = time.time, itertools.count()
+time.time = lambda: true_time() + (-86400 * 30, 0, 86400 * 30)[next(calls) // 5 % 3]  # a month back and forth, often
+"""
+
+
+def test_a_clock_that_jumps_changes_nothing(work, data_dir, tmp_path):
+    (tmp_path / "sitecustomize.py").write_text(CLOCK_THAT_JUMPS)
+    path = os.pathsep.join([str(tmp_path), str(REPOSITORY)])
+    for run_id, environment in (("steady", {}), ("jumping", {"PYTHONPATH": path})):
+        options = {"env": {"WANDB_RUN_ID": run_id, **environment}}
+        outcome = finish(start("train", *TINY, "--data_dir", data_dir, **options))
+        assert outcome.status == 0, outcome.err
+    steady, jumping = work / "runs" / "steady", work / "runs" / "jumping"
+    assert_same_run(steady, jumping)
+    with open(jumping / "metrics.csv") as file:
+        assert all(0 < float(row["time/epoch_s"]) < 600 for row in csv.DictReader(file))
+    assert 0 < summary(jumping)["time/run_s"] < 600

@@ -46,9 +46,7 @@ def splits_of(corpus):
 
 def test_the_splits_are_those_of_the_lists(root, folder):
     corpus = load(root)
-    lists = {
-        name: set((folder / f"{name}_list.txt").read_text().split()) for name in ("validation", "testing")
-    }
+    lists = {name: set((folder / f"{name}_list.txt").read_text().split()) for name in ("validation", "testing")}
     every = {f"{word}/{path.name}" for word in ("no", "yes") for path in (folder / word).iterdir()}
     assert set(corpus.validation.clips) == lists["validation"]
     assert set(corpus.testing.clips) == lists["testing"]
@@ -107,6 +105,7 @@ def test_padding_is_silence_at_the_end():
 
 # --- the leak of a relative root ---
 
+
 def training_the_old_way(root):
     """The training clips as older releases of torchaudio chose them, and as their data set class is copied about.
 
@@ -149,9 +148,7 @@ def test_a_clip_in_two_splits_is_named(root, folder):
     clip = load(root).testing.clips[0]
     with open(folder / "validation_list.txt", "a") as file:
         file.write(clip + "\n")
-    assert refused(root) == (
-        f"data: 1 clips stand in validation and testing: {clip}; mend the lists of {folder}"
-    )
+    assert refused(root) == (f"data: 1 clips stand in validation and testing: {clip}; mend the lists of {folder}")
 
 
 def test_a_speaker_in_two_splits_is_named(root, folder):

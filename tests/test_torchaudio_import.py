@@ -35,9 +35,7 @@ def run(code):
 def test_an_extension_that_cannot_load_is_left_out(error):
     result = run(BROKEN.format(error=error) + USE)
     assert result.returncode == 0, result.stderr
-    assert result.stdout == (
-        "without its compiled extension (libc10_cuda.so: cannot open shared object file)\n"
-    )
+    assert result.stdout == ("without its compiled extension (libc10_cuda.so: cannot open shared object file)\n")
 
 
 def test_torchaudio_that_is_not_installed_stays_an_import_error():

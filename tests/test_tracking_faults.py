@@ -13,7 +13,7 @@ from wandb_server import WandbServer
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    return training.make_workplace(tmp_path_factory.mktemp("faults"))
+    return training.make_surroundings(tmp_path_factory.mktemp("faults"))
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -37,8 +37,14 @@ def server():
 def sync(server, folder, run_id):
     """`wandb sync` the offline log that a run wrote."""
     [log] = (folder / "wandb").glob(f"offline-run-*-{run_id}")
-    subprocess.run([sys.executable, "-m", "wandb", "sync", str(log)], cwd=folder, check=True, timeout=100,
-                   env=training.environment(server, folder), capture_output=True)
+    subprocess.run(
+        [sys.executable, "-m", "wandb", "sync", str(log)],
+        cwd=folder,
+        check=True,
+        timeout=100,
+        env=training.environment(server, folder),
+        capture_output=True,
+    )
 
 
 def test_an_offline_run_arrives_by_sync_as_one_online_does(server, folder):
@@ -54,8 +60,9 @@ def test_an_offline_run_arrives_by_sync_as_one_online_does(server, folder):
     assert [set(row) for row in one.rows] == [set(row) for row in other.rows]
     assert [training.unclocked(row) for row in one.rows[:3]] == [training.unclocked(row) for row in other.rows[:3]]
     varying = {"run_id", "started"}
-    assert {key: one.config[key] for key in set(one.config) - varying} \
-        == {key: other.config[key] for key in set(other.config) - varying}
+    assert {key: one.config[key] for key in set(one.config) - varying} == {
+        key: other.config[key] for key in set(other.config) - varying
+    }
     assert (one.display_name, one.group, one.tags) == (other.display_name, other.group, other.tags)
     assert set(one.summary) == set(other.summary)
     assert server.unknown == []
@@ -81,8 +88,11 @@ def test_a_server_that_is_never_there_makes_the_run_go_on_offline(server, folder
 def test_ctrl_c_keeps_the_epochs_and_the_resumed_run_ends_as_if_undisturbed(server, folder):
     flags = "--epochs=50", "--study=stopped"
     process = training.start(server, folder, *flags, WANDB_RUN_ID="stopped")
-    undisturbed = threading.Thread(target=training.train, args=(server, folder, *flags),
-                                   kwargs={"WANDB_MODE": "offline", "WANDB_RUN_ID": "undisturbed"})
+    undisturbed = threading.Thread(
+        target=training.train,
+        args=(server, folder, *flags),
+        kwargs={"WANDB_MODE": "offline", "WANDB_RUN_ID": "undisturbed"},
+    )
     training.wait_for_epochs(folder / "runs" / "stopped", 3, process)
     process.send_signal(signal.SIGINT)
     printed = process.communicate(timeout=60)[0]
@@ -95,8 +105,9 @@ def test_ctrl_c_keeps_the_epochs_and_the_resumed_run_ends_as_if_undisturbed(serv
     training.train(server, folder, "--resume=stopped")
     undisturbed.join()
     training.assert_arrived(server, folder / "runs" / "stopped", epochs=50)
-    assert [training.unclocked(row) for row in training.rows(folder / "runs" / "stopped")] \
-        == [training.unclocked(row) for row in training.rows(folder / "runs" / "undisturbed")]
+    assert [training.unclocked(row) for row in training.rows(folder / "runs" / "stopped")] == [
+        training.unclocked(row) for row in training.rows(folder / "runs" / "undisturbed")
+    ]
 
 
 def test_a_run_that_is_terminated_again_and_again_still_says_that_it_is_preempted(server, folder):

@@ -59,14 +59,22 @@ def sweep(tmp_path_factory):
     folder = tmp_path_factory.mktemp("sweep")
     (folder / "run.py").write_text(RUN)
     (folder / "sweep.yaml").write_text(
-        "program: run.py\nmethod: grid\nproject: words\n"
-        "parameters: {n_mels: {values: [20, 40]}, lr: {value: 0.003}}\n")
+        "program: run.py\nmethod: grid\nproject: words\nparameters: {n_mels: {values: [20, 40]}, lr: {value: 0.003}}\n"
+    )
     with WandbServer(seed=1) as server:
         call(server, folder, "-m", "wandb", "sweep", "sweep.yaml")
         [sweep] = server.sweeps.values()
         command = [sys.executable, "-m", "wandb", "agent", f"tester/words/{sweep.id}"]
-        agents = [subprocess.Popen(command, cwd=folder, env=server.environment(folder),
-                                   stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) for _ in range(2)]
+        agents = [
+            subprocess.Popen(
+                command,
+                cwd=folder,
+                env=server.environment(folder),
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.DEVNULL,
+            )
+            for _ in range(2)
+        ]
         yield server, sweep, agents
         for agent in agents:
             agent.kill()
@@ -75,8 +83,14 @@ def sweep(tmp_path_factory):
 def call(server, folder, *command, **variables):
     """Run a command with the client's environment; what it printed."""
     done = subprocess.run(
-        [sys.executable, *command], cwd=folder, env=server.environment(folder, **variables),
-        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=120)
+        [sys.executable, *command],
+        cwd=folder,
+        env=server.environment(folder, **variables),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        timeout=120,
+    )
     assert done.returncode == 0, done.stdout
     return done.stdout
 
@@ -148,9 +162,17 @@ def test_the_public_api_reads_it_back(server, program):
             pool.submit(call, server, program, "run.py", f"--seed={seed}", WANDB_RUN_ID=f"r{seed}")
     answer = json.loads(call(server, program, "-c", READ).split("READ ")[1].splitlines()[0])
     assert answer == {
-        "filtered": ["r1", "r2"], "ordered": ["r3", "r2", "r1", "r0"], "config": {"n_mels": 40, "seed": "1"},
-        "best": 2, "epochs": [1, 2, 3], "rows": 4, "file": 2, "artifacts": ["kws-r1:v0"],
-        "weights": "weights of r1", "sweeps": 0}
+        "filtered": ["r1", "r2"],
+        "ordered": ["r3", "r2", "r1", "r0"],
+        "config": {"n_mels": 40, "seed": "1"},
+        "best": 2,
+        "epochs": [1, 2, 3],
+        "rows": 4,
+        "file": 2,
+        "artifacts": ["kws-r1:v0"],
+        "weights": "weights of r1",
+        "sweeps": 0,
+    }
     assert server.unknown == []
 
 
@@ -176,7 +198,9 @@ def test_reports_and_workspaces_are_saved_and_read(server, program):
     call(server, program, "run.py")
     call(server, program, "-c", REPORT)
     assert [(view["type"], view["displayName"]) for view in server.views.values()] == [
-        ("runs", "Study, again"), ("project-view", "Study")]
+        ("runs", "Study, again"),
+        ("project-view", "Study"),
+    ]
     assert server.unknown == []
 
 
@@ -189,8 +213,14 @@ def test_a_failing_share_of_requests_loses_nothing(server, program):
 
 def test_a_server_that_is_gone_in_mid_run_loses_nothing(server, program):
     environment = server.environment(program, WANDB_RUN_ID="cut", PAUSE="1")
-    client = subprocess.Popen([sys.executable, "run.py"], cwd=program, env=environment, text=True,
-                              stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
+    client = subprocess.Popen(
+        [sys.executable, "run.py"],
+        cwd=program,
+        env=environment,
+        text=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+    )
     while "epoch 1" not in client.stdout.readline():
         pass
     server.stop()
@@ -206,8 +236,14 @@ def test_a_server_that_is_gone_in_mid_run_loses_nothing(server, program):
 
 def test_a_rejected_key_and_an_unknown_operation(server, program):
     server.reject_key()
-    refused = subprocess.run([sys.executable, "run.py"], cwd=program, env=server.environment(program),
-                             stderr=subprocess.PIPE, text=True, timeout=100)
+    refused = subprocess.run(
+        [sys.executable, "run.py"],
+        cwd=program,
+        env=server.environment(program),
+        stderr=subprocess.PIPE,
+        text=True,
+        timeout=100,
+    )
     assert refused.returncode != 0 and "invalid API key" in refused.stderr
     assert server.runs == {}
     state = State(server.url)
@@ -224,7 +260,9 @@ def test_two_agents_share_a_grid_and_a_preempted_cell_comes_back(sweep):
     assert sorted(run.config["n_mels"] for run in runs) == [20, 40]
     assert {run.config["lr"] for run in runs} == {0.003}
     assert {(run.state, run.sweep, run.resumed) for run in runs} == {
-        ("finished", sweep.id, 0), ("finished", sweep.id, 1)}
+        ("finished", sweep.id, 0),
+        ("finished", sweep.id, 1),
+    }
     assert sorted(len(run.rows) for run in runs) == [4, 7]
     [requeued] = [run for run in runs if run.resumed]
     assert requeued.config["n_mels"] == 20 and sweep.handed_out.count(requeued.id) == 2

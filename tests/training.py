@@ -15,7 +15,7 @@ ROOT = Path(__file__).parent.parent
 CLOCKS = ("time/", "_timestamp", "_runtime", "_wandb")
 
 
-def make_workplace(folder):
+def make_surroundings(folder):
     """A folder to run in, with a corpus of 8 training, 8 validation and 8 test clips in `data`."""
     make_corpus(folder / "data", speakers=12, takes=1)
     return folder
@@ -23,16 +23,25 @@ def make_workplace(folder):
 
 def environment(server, folder, **more):
     """The environment of a kws process whose W&B server is `server` and whose corpus is in `folder`."""
-    defaults = {"KWS_DATA": f"{folder}/data", "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1",
-                "WANDB_INIT_TIMEOUT": "90"}  # a loaded machine is not a server that is away
+    defaults = {
+        "KWS_DATA": f"{folder}/data",
+        "PYTHONPATH": str(ROOT),
+        "OMP_NUM_THREADS": "1",
+        "WANDB_INIT_TIMEOUT": "90",
+    }  # a loaded machine is not a server that is away
     return server.environment(folder, **defaults | more)
 
 
 def start(server, folder, *flags, **variables):
     """Start `python -m kws.train FLAGS` in `folder`; its output comes as one text on stdout."""
     return subprocess.Popen(
-        [sys.executable, "-m", "kws.train", *flags], cwd=folder, env=environment(server, folder, **variables),
-        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+        [sys.executable, "-m", "kws.train", *flags],
+        cwd=folder,
+        env=environment(server, folder, **variables),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
 
 
 def train(server, folder, *flags, **variables):

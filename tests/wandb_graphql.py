@@ -45,9 +45,18 @@ class State(SweepOperations, ArtifactOperations):
 
     # Who is asking.
     def Viewer(self, v):
-        viewer = {"id": "VXNlcjox", "entity": ENTITY, "username": ENTITY, "name": ENTITY, "flags": "{}",
-                  "email": f"{ENTITY}@example.org", "admin": False, "deletedAt": None,
-                  "teams": edges([]), "apiKeys": edges([])}
+        viewer = {
+            "id": "VXNlcjox",
+            "entity": ENTITY,
+            "username": ENTITY,
+            "name": ENTITY,
+            "flags": "{}",
+            "email": f"{ENTITY}@example.org",
+            "admin": False,
+            "deletedAt": None,
+            "teams": edges([]),
+            "apiKeys": edges([]),
+        }
         return {"viewer": viewer}
 
     GetDefaultEntity = GetViewer = Viewer
@@ -66,10 +75,21 @@ class State(SweepOperations, ArtifactOperations):
     # Projects, reports, workspaces.
     def _project(self, name: str) -> dict:
         number = self.projects.setdefault(name, len(self.projects) + 1)
-        return {"__typename": "Project", "id": f"project-{number}", "internalId": str(number), "name": name,
-                "entityName": ENTITY, "entity": {"id": "entity-1", "name": ENTITY}, "readOnly": False,
-                "createdAt": "2026-01-01T00:00:00Z", "isBenchmark": False, "user": self.Viewer({})["viewer"],
-                "description": "", "access": "PRIVATE", "views": "{}"}
+        return {
+            "__typename": "Project",
+            "id": f"project-{number}",
+            "internalId": str(number),
+            "name": name,
+            "entityName": ENTITY,
+            "entity": {"id": "entity-1", "name": ENTITY},
+            "readOnly": False,
+            "createdAt": "2026-01-01T00:00:00Z",
+            "isBenchmark": False,
+            "user": self.Viewer({})["viewer"],
+            "description": "",
+            "access": "PRIVATE",
+            "views": "{}",
+        }
 
     def _known_project(self, name: str) -> dict | None:
         return self._project(name) if name in self.projects else None
@@ -105,9 +125,13 @@ class State(SweepOperations, ArtifactOperations):
 
     def View(self, v):
         project = v.get("project") or v["name"]
-        shown = [view for view in self.views.values()
-                 if view["project"]["name"] == project and view["type"] == (v.get("viewType") or "runs")
-                 and v.get("viewName") in (None, view["name"])]
+        shown = [
+            view
+            for view in self.views.values()
+            if view["project"]["name"] == project
+            and view["type"] == (v.get("viewType") or "runs")
+            and v.get("viewName") in (None, view["name"])
+        ]
         return {"project": {"allViews": edges(shown)}}
 
     ProjectViews = View
@@ -121,22 +145,42 @@ class State(SweepOperations, ArtifactOperations):
     def _bucket(self, run: Run) -> dict:
         rows = run.rows
         return {
-            "id": run.storage_id, "name": run.id, "displayName": run.display_name or run.id,
-            "state": run.state, "description": run.notes, "notes": run.notes,
-            "config": json.dumps(run.raw_config), "sweepName": run.sweep, "group": run.group,
-            "jobType": run.job_type, "commit": run.commit, "tags": run.tags, "readOnly": False,
-            "createdAt": run.created, "heartbeatAt": now(), "systemMetrics": "{}",
-            "user": self.Viewer({})["viewer"], "summaryMetrics": json.dumps(run.summary),
-            "project": self._project(run.project), "projectId": str(self.projects[run.project]),
-            "exitcode": run.exit_code, "historyLineCount": len(rows), "eventsLineCount": run.events,
-            "logLineCount": run.console, "historyTail": json.dumps([json.dumps(row) for row in rows[-1:]]),
-            "eventsTail": "[]", "events": [], "historyKeys": {
+            "id": run.storage_id,
+            "name": run.id,
+            "displayName": run.display_name or run.id,
+            "state": run.state,
+            "description": run.notes,
+            "notes": run.notes,
+            "config": json.dumps(run.raw_config),
+            "sweepName": run.sweep,
+            "group": run.group,
+            "jobType": run.job_type,
+            "commit": run.commit,
+            "tags": run.tags,
+            "readOnly": False,
+            "createdAt": run.created,
+            "heartbeatAt": now(),
+            "systemMetrics": "{}",
+            "user": self.Viewer({})["viewer"],
+            "summaryMetrics": json.dumps(run.summary),
+            "project": self._project(run.project),
+            "projectId": str(self.projects[run.project]),
+            "exitcode": run.exit_code,
+            "historyLineCount": len(rows),
+            "eventsLineCount": run.events,
+            "logLineCount": run.console,
+            "historyTail": json.dumps([json.dumps(row) for row in rows[-1:]]),
+            "eventsTail": "[]",
+            "events": [],
+            "historyKeys": {
                 "lastStep": rows[-1]["_step"] if rows else -1,
-                "keys": {key: {} for row in rows for key in row}},
+                "keys": {key: {} for row in rows for key in row},
+            },
             # A run that an agent was told of but that has not begun has none: nothing to resume.
             "wandbConfig": json.dumps({"t": {}}) if "_wandb" in run.raw_config else None,
             "history": [json.dumps(row) for row in rows],
-            "parquetHistory": {"parquetUrls": [], "liveData": rows}, "stopped": run.stop_requested,
+            "parquetHistory": {"parquetUrls": [], "liveData": rows},
+            "stopped": run.stop_requested,
         }
 
     def UpsertBucket(self, v):
@@ -155,10 +199,17 @@ class State(SweepOperations, ArtifactOperations):
             run.raw_config = json.loads(v["config"])
         if v.get("summaryMetrics"):
             run.summary = json.loads(v["summaryMetrics"])
-        for word, attribute in {"displayName": "display_name", "display_name": "display_name",
-                                "groupName": "group", "jobType": "job_type", "notes": "notes",
-                                "program": "program", "commit": "commit", "sweep": "sweep",
-                                "tags": "tags"}.items():
+        for word, attribute in {
+            "displayName": "display_name",
+            "display_name": "display_name",
+            "groupName": "group",
+            "jobType": "job_type",
+            "notes": "notes",
+            "program": "program",
+            "commit": "commit",
+            "sweep": "sweep",
+            "tags": "tags",
+        }.items():
             if v.get(word) is not None:
                 setattr(run, attribute, v[word])
         return {"upsertBucket": {"bucket": self._bucket(run), "inserted": inserted}}
@@ -177,24 +228,31 @@ class State(SweepOperations, ArtifactOperations):
 
     def HistoryPage(self, v):
         rows = [row for row in self._run(v["run"]).rows if v["minStep"] <= row["_step"] < v["maxStep"]]
-        return {"project": {"run": {"history": [json.dumps(row) for row in rows[:v["pageSize"]]]}}}
+        return {"project": {"run": {"history": [json.dumps(row) for row in rows[: v["pageSize"]]]}}}
 
     def RunSampledHistory(self, v):
         specs = [json.loads(spec) for spec in v.get("specs") or [v["spec"]]]
         rows = self._run(v.get("name") or v["run"]).rows
         sampled = []
         for spec in specs:
-            kept = [row for row in rows if all(key in row for key in spec["keys"])
-                    and spec.get("minStep", 0) <= row["_step"] <= spec.get("maxStep", float("inf"))]
-            kept = kept[:spec.get("samples", 500)]
+            kept = [
+                row
+                for row in rows
+                if all(key in row for key in spec["keys"])
+                and spec.get("minStep", 0) <= row["_step"] <= spec.get("maxStep", float("inf"))
+            ]
+            kept = kept[: spec.get("samples", 500)]
             sampled.append([{key: row[key] for key in spec["keys"]} for row in kept])
         return {"project": {"run": {"sampledHistory": sampled}}}
 
     SampledHistoryPage = RunSampledHistory
 
     def Runs(self, v):
-        found = [run for run in self.runs.values()
-                 if run.project == v["project"] and matches(run, json.loads(v.get("filters") or "{}"))]
+        found = [
+            run
+            for run in self.runs.values()
+            if run.project == v["project"] and matches(run, json.loads(v.get("filters") or "{}"))
+        ]
         order = v.get("order") or "+created_at"
         key = order.lstrip("+-")
         known = [run for run in found if lookup(run, key) is not None]
@@ -206,11 +264,20 @@ class State(SweepOperations, ArtifactOperations):
 
     def RunFiles(self, v):
         run = self._run(v["name"])
-        files = [{"id": f"{run.id}/{name}", "name": name, "directUrl": self.file_url("run", run.id, name),
-                  "url": self.file_url("run", run.id, name), "sizeBytes": str(len(content)), "mimetype": "",
-                  "md5": "", "updatedAt": now()}
-                 for name, content in sorted(run.files.items())
-                 if not v.get("fileNames") or name in v["fileNames"]]
+        files = [
+            {
+                "id": f"{run.id}/{name}",
+                "name": name,
+                "directUrl": self.file_url("run", run.id, name),
+                "url": self.file_url("run", run.id, name),
+                "sizeBytes": str(len(content)),
+                "mimetype": "",
+                "md5": "",
+                "updatedAt": now(),
+            }
+            for name, content in sorted(run.files.items())
+            if not v.get("fileNames") or name in v["fileNames"]
+        ]
         shown = edges(files, v.get("fileLimit"), v.get("fileCursor"))
         return {"project": {**self._project(run.project), "run": {"fileCount": len(files), "files": shown}}}
 

@@ -33,28 +33,52 @@ class SweepOperations:
         agents = [self._agent(agent) for agent in self.agents.values() if agent.sweep == sweep.id]
         named = next((agent for agent in agents if agent["name"] == v.get("agentID")), None)
         answer = {
-            "__typename": "Sweep", "id": sweep.id, "name": sweep.id, "displayName": sweep.config.get("name"),
-            "method": sweep.config["method"], "state": sweep.state,
-            "description": sweep.config.get("description"), "bestLoss": None, "config": sweep.text,
-            "createdAt": "2026-01-01T00:00:00Z", "heartbeatAt": now(), "updatedAt": now(),
-            "runCount": len(runs), "controller": None, "scheduler": None, "runs": edges(runs),
+            "__typename": "Sweep",
+            "id": sweep.id,
+            "name": sweep.id,
+            "displayName": sweep.config.get("name"),
+            "method": sweep.config["method"],
+            "state": sweep.state,
+            "description": sweep.config.get("description"),
+            "bestLoss": None,
+            "config": sweep.text,
+            "createdAt": "2026-01-01T00:00:00Z",
+            "heartbeatAt": now(),
+            "updatedAt": now(),
+            "runCount": len(runs),
+            "controller": None,
+            "scheduler": None,
+            "runs": edges(runs),
             "runCountExpected": None if sweep.drawn_for_ever else len(grid(sweep.config["parameters"])),
-            "agents": edges(agents), "agent": named, "controllerRunName": None,
+            "agents": edges(agents),
+            "agent": named,
+            "controllerRunName": None,
         }
         return {"project": {**self._project(sweep.project), "sweep": answer}}
 
     GetSweep = GetSweepState = GetSweepAgent = GetSweepAgents = GetAgentRuns = SweepConfig = SweepWithRuns
 
     def GetSweeps(self, v):
-        found = [self.SweepWithRuns({"sweep": sweep.id, "project": sweep.project})["project"]["sweep"]
-                 for sweep in self.sweeps.values() if sweep.project == v["project"]]
+        found = [
+            self.SweepWithRuns({"sweep": sweep.id, "project": sweep.project})["project"]["sweep"]
+            for sweep in self.sweeps.values()
+            if sweep.project == v["project"]
+        ]
         project = self._known_project(v["project"])
         return {"project": project and {**project, "totalSweeps": len(found), "sweeps": edges(found)}}
 
     def _agent(self, agent: Agent) -> dict:
         runs = [self._bucket(self.runs[run]) for run in agent.runs]
-        return {"id": agent.id, "name": agent.id, "host": "localhost", "state": "RUNNING",
-                "totalRuns": len(runs), "createdAt": now(), "heartbeatAt": now(), "runs": edges(runs)}
+        return {
+            "id": agent.id,
+            "name": agent.id,
+            "host": "localhost",
+            "state": "RUNNING",
+            "totalRuns": len(runs),
+            "createdAt": now(),
+            "heartbeatAt": now(),
+            "runs": edges(runs),
+        }
 
     def CreateAgent(self, v):
         if v["sweep"] not in self.sweeps:
@@ -105,8 +129,12 @@ class SweepOperations:
         sweep.state, agent.run = "RUNNING", name
         sweep.handed_out.append(name)
         agent.runs.append(name)
-        return {"type": "resume" if requeued else "run", "run_id": name, "args": cell,
-                "program": sweep.config.get("program", "")}
+        return {
+            "type": "resume" if requeued else "run",
+            "run_id": name,
+            "args": cell,
+            "program": sweep.config.get("program", ""),
+        }
 
 
 class ArtifactOperations:
@@ -116,19 +144,45 @@ class ArtifactOperations:
         if artifact is None:
             return None
         project = self._project(artifact.project)
-        collection = {"__typename": "ArtifactSequence", "id": f"sequence-{artifact.name}",
-                      "name": artifact.name, "project": project}
-        aliases = [{"__typename": "ArtifactAlias", "id": f"{artifact.id}-{alias}", "alias": alias,
-                    "artifactCollection": collection} for alias in artifact.aliases]
+        collection = {
+            "__typename": "ArtifactSequence",
+            "id": f"sequence-{artifact.name}",
+            "name": artifact.name,
+            "project": project,
+        }
+        aliases = [
+            {
+                "__typename": "ArtifactAlias",
+                "id": f"{artifact.id}-{alias}",
+                "alias": alias,
+                "artifactCollection": collection,
+            }
+            for alias in artifact.aliases
+        ]
         manifest = {"file": {"directUrl": self.file_url("manifest", artifact.id, "wandb_manifest.json")}}
-        return {"__typename": "Artifact", "id": artifact.id, "artifactSequence": collection, "tags": [],
-                "versionIndex": artifact.version, "artifactType": {"name": artifact.type}, "aliases": aliases,
-                "description": artifact.description, "metadata": artifact.metadata or "{}",
-                "state": artifact.state, "ttlDurationSeconds": -2, "ttlIsInherited": True,
-                "historyStep": None, "digest": artifact.digest, "digestAlgorithm": "MANIFEST_MD5",
-                "commitHash": "", "fileCount": len(artifact.files), "createdAt": artifact.created,
-                "size": sum(map(len, artifact.files.values())), "updatedAt": None,
-                "currentManifest": manifest}
+        return {
+            "__typename": "Artifact",
+            "id": artifact.id,
+            "artifactSequence": collection,
+            "tags": [],
+            "versionIndex": artifact.version,
+            "artifactType": {"name": artifact.type},
+            "aliases": aliases,
+            "description": artifact.description,
+            "metadata": artifact.metadata or "{}",
+            "state": artifact.state,
+            "ttlDurationSeconds": -2,
+            "ttlIsInherited": True,
+            "historyStep": None,
+            "digest": artifact.digest,
+            "digestAlgorithm": "MANIFEST_MD5",
+            "commitHash": "",
+            "fileCount": len(artifact.files),
+            "createdAt": artifact.created,
+            "size": sum(map(len, artifact.files.values())),
+            "updatedAt": None,
+            "currentManifest": manifest,
+        }
 
     def _named(self, project: str, name: str) -> Artifact | None:
         """The artifact of `collection:alias`, or of `collection:vN`."""
@@ -145,9 +199,18 @@ class ArtifactOperations:
         earlier = [one for one in self.artifacts.values() if (one.project, one.name) == (project, name)]
         same = next((one for one in earlier if sent["digest"] == one.digest), None)
         artifact = same or Artifact(
-            f"artifact-{len(self.artifacts) + 1}", name, len(earlier), sent["artifactTypeName"], project,
-            sent.get("runName"), sent["digest"], sent.get("clientID"), now(),
-            description=sent.get("description"), metadata=sent.get("metadata"))
+            f"artifact-{len(self.artifacts) + 1}",
+            name,
+            len(earlier),
+            sent["artifactTypeName"],
+            project,
+            sent.get("runName"),
+            sent["digest"],
+            sent.get("clientID"),
+            now(),
+            description=sent.get("description"),
+            metadata=sent.get("metadata"),
+        )
         self.artifacts[artifact.id] = artifact
         for alias in (one["alias"] for one in sent.get("aliases") or []):
             for one in earlier:
@@ -159,8 +222,11 @@ class ArtifactOperations:
 
     def CreateArtifactManifest(self, v):
         manifest = f"manifest-{v['artifactID']}"
-        upload = {"id": f"file-{manifest}", "uploadHeaders": [],
-                  "uploadUrl": self.file_url("manifest", v["artifactID"], v["name"])}
+        upload = {
+            "id": f"file-{manifest}",
+            "uploadHeaders": [],
+            "uploadUrl": self.file_url("manifest", v["artifactID"], v["name"]),
+        }
         return {"createArtifactManifest": {"artifactManifest": {"id": manifest, "file": upload}}}
 
     def CreateArtifactFiles(self, v):
@@ -168,9 +234,15 @@ class ArtifactOperations:
         for one in v["input"]["artifactFiles"]:
             stored = one["name"] in self.artifacts[one["artifactID"]].files
             url = None if stored else self.file_url("artifact", one["artifactID"], one["name"])
-            files.append({"storagePath": f"{one['artifactID']}/{one['name']}", "uploadUrl": url,
-                          "uploadHeaders": [], "uploadMultipartUrls": None,
-                          "artifact": {"id": one["artifactID"]}})
+            files.append(
+                {
+                    "storagePath": f"{one['artifactID']}/{one['name']}",
+                    "uploadUrl": url,
+                    "uploadHeaders": [],
+                    "uploadMultipartUrls": None,
+                    "artifact": {"id": one["artifactID"]},
+                }
+            )
         return {"createArtifactFiles": {"files": edges(files)}}
 
     def CommitArtifact(self, v):
@@ -198,24 +270,39 @@ class ArtifactOperations:
 
     def ArtifactMembershipByName(self, v):
         artifact = self._artifact(self._named(v["project"], v["name"]))
-        return {"project": {"artifactCollectionMembership": artifact and {
-            "__typename": "ArtifactCollectionMembership", "id": f"membership-{artifact['id']}",
-            "artifact": artifact, "versionIndex": artifact["versionIndex"],
-            "createdAt": artifact["createdAt"], "aliases": artifact["aliases"],
-            "artifactCollection": artifact["artifactSequence"]}}}
+        return {
+            "project": {
+                "artifactCollectionMembership": artifact
+                and {
+                    "__typename": "ArtifactCollectionMembership",
+                    "id": f"membership-{artifact['id']}",
+                    "artifact": artifact,
+                    "versionIndex": artifact["versionIndex"],
+                    "createdAt": artifact["createdAt"],
+                    "aliases": artifact["aliases"],
+                    "artifactCollection": artifact["artifactSequence"],
+                }
+            }
+        }
 
     def GetArtifactMembershipFileUrls(self, v):
         artifact = self._named(v["project"], f"{v['collection']}:{v['alias']}")
         url = self.file_url
-        files = [{"__typename": "File", "name": name, "directUrl": url("artifact", artifact.id, name)}
-                 for name in artifact.files]
+        files = [
+            {"__typename": "File", "name": name, "directUrl": url("artifact", artifact.id, name)}
+            for name in artifact.files
+        ]
         shown = edges(files, v.get("perPage"), v.get("cursor"))
-        return {"project": {"artifactCollection": {"__typename": "ArtifactSequence",
-                                                   "artifactMembership": {"files": shown}}}}
+        return {
+            "project": {
+                "artifactCollection": {"__typename": "ArtifactSequence", "artifactMembership": {"files": shown}}
+            }
+        }
 
     def ArtifactFileURLsByManifestEntries(self, v):
-        files = [{"name": one["name"], "directUrl": self.file_url("artifact", v["id"], one["name"])}
-                 for one in v["entries"]]
+        files = [
+            {"name": one["name"], "directUrl": self.file_url("artifact", v["id"], one["name"])} for one in v["entries"]
+        ]
         return {"artifact": {"filesByManifestEntries": edges(files)}}
 
     def RunOutputArtifacts(self, v):

@@ -113,7 +113,7 @@ def now() -> str:
 def edges(nodes: list, first: int | None = None, after: str | None = None) -> dict:
     """A GraphQL connection over `nodes`; the cursor is the number of nodes before and with it."""
     start = int(after or 0)
-    shown = nodes[start:start + first] if first else nodes[start:]
+    shown = nodes[start : start + first] if first else nodes[start:]
     end = start + len(shown)
     return {
         "totalCount": len(nodes),
@@ -125,8 +125,10 @@ def edges(nodes: list, first: int | None = None, after: str | None = None) -> di
 def grid(parameters: dict) -> list[dict]:
     """Every cell of a grid search as `{key: {"value": value}}`, constants included."""
     axes = [spec["values"] if "values" in spec else [spec["value"]] for spec in parameters.values()]
-    return [{key: {"value": value} for key, value in zip(parameters, cell, strict=True)}
-            for cell in itertools.product(*axes)]
+    return [
+        {key: {"value": value} for key, value in zip(parameters, cell, strict=True)}
+        for cell in itertools.product(*axes)
+    ]
 
 
 def draw(parameters: dict, chance: random.Random) -> dict:
@@ -151,10 +153,20 @@ def lookup(run: Run, path: str):
     if head in ("config", "summary_metrics"):
         values = run.config if head == "config" else run.summary
         return values.get(rest.removesuffix(".value"), values.get(rest))
-    names = {"display_name": "display_name", "displayName": "display_name", "name": "id", "sweep": "sweep",
-             "sweepName": "sweep", "state": "state", "group": "group", "tags": "tags",
-             "created_at": "created", "createdAt": "created", "heartbeat_at": "created",
-             "jobType": "job_type"}
+    names = {
+        "display_name": "display_name",
+        "displayName": "display_name",
+        "name": "id",
+        "sweep": "sweep",
+        "sweepName": "sweep",
+        "state": "state",
+        "group": "group",
+        "tags": "tags",
+        "created_at": "created",
+        "createdAt": "created",
+        "heartbeat_at": "created",
+        "jobType": "job_type",
+    }
     if head not in names:
         raise Refused(f"no filter or order by {path}")
     return getattr(run, names[head])

@@ -92,14 +92,22 @@ class WandbServer:
         `python` and `wandb` are those of this interpreter; the client retries soon after a failure.
         """
         inherited = {key: value for key, value in os.environ.items() if not key.startswith("WANDB_")}
-        waits = {f"WANDB_X_{part}_RETRY_WAIT_{bound}_SECONDS": seconds
-                 for part in ("GRAPHQL", "FILE_STREAM", "FILE_TRANSFER")
-                 for bound, seconds in (("MIN", "0.2"), ("MAX", "2"))}
+        waits = {
+            f"WANDB_X_{part}_RETRY_WAIT_{bound}_SECONDS": seconds
+            for part in ("GRAPHQL", "FILE_STREAM", "FILE_TRANSFER")
+            for bound, seconds in (("MIN", "0.2"), ("MAX", "2"))
+        }
         return {
-            **inherited, **waits, "WANDB_BASE_URL": self.url, "WANDB_API_KEY": API_KEY,
-            "WANDB_ERROR_REPORTING": "false", "WANDB_CONFIG_DIR": f"{folder}/wandb-config",
-            "WANDB_CACHE_DIR": f"{folder}/wandb-cache", "WANDB_DATA_DIR": f"{folder}/wandb-data",
-            "PATH": os.pathsep.join([os.path.dirname(sys.executable), inherited["PATH"]]), **more,
+            **inherited,
+            **waits,
+            "WANDB_BASE_URL": self.url,
+            "WANDB_API_KEY": API_KEY,
+            "WANDB_ERROR_REPORTING": "false",
+            "WANDB_CONFIG_DIR": f"{folder}/wandb-config",
+            "WANDB_CACHE_DIR": f"{folder}/wandb-cache",
+            "WANDB_DATA_DIR": f"{folder}/wandb-data",
+            "PATH": os.pathsep.join([os.path.dirname(sys.executable), inherited["PATH"]]),
+            **more,
         }
 
     def fail(self, share: float, status: int = 503):
