@@ -71,7 +71,7 @@ def server():
 def at_work(folder):
     """Two agents on three cells, one of them invalid; a third on one cell that comes by run.config alone."""
     with WandbServer() as server:
-        by_flags = create_sweep(server, folder, {"n_mels": 40, "groups": [1, 2, 3], **FIXED}, COMMAND)
+        by_flags = create_sweep(server, folder, {"n_mels": 40, "groups": [1, 2, 5], **FIXED}, COMMAND)
         by_config = create_sweep(server, folder, {"n_mels": 40, "groups": 2, **FIXED}, COMMAND[:-1])
         agents = [start_agent(server, folder, sweep) for sweep in (by_flags, by_flags, by_config)]
         yield server, by_flags, by_config, agents
@@ -128,14 +128,14 @@ def test_each_cell_is_run_exactly_once(swept):
     server, sweep, _, printed = swept
     assert len(sweep.handed_out) == 3 == len(set(sweep.handed_out)), printed
     runs = [server.runs[run] for run in sweep.handed_out]
-    assert sorted((run.config["n_mels"], run.config["groups"]) for run in runs) == [(40, 1), (40, 2), (40, 3)]
+    assert sorted((run.config["n_mels"], run.config["groups"]) for run in runs) == [(40, 1), (40, 2), (40, 5)]
     assert {run.resumed for run in runs} == {0}
     assert server.unknown == []
 
 
 def test_every_run_arrives_with_all_its_parts(swept, folder):
     server, sweep, _, printed = swept
-    valid = [server.runs[run] for run in sweep.handed_out if server.runs[run].config["groups"] < 3]
+    valid = [server.runs[run] for run in sweep.handed_out if server.runs[run].config["groups"] < 5]
     for run in valid:
         training.assert_arrived(server, folder / "runs" / run.id, epochs=3)
         assert run.config["sweep_id"] == run.sweep == sweep.id
@@ -147,11 +147,11 @@ def test_every_run_arrives_with_all_its_parts(swept, folder):
 
 def test_an_invalid_cell_fails_with_its_reason_and_stalls_nobody(swept, folder):
     server, sweep, _, printed = swept
-    [invalid] = [server.runs[run] for run in sweep.handed_out if server.runs[run].config["groups"] == 3]
+    [invalid] = [server.runs[run] for run in sweep.handed_out if server.runs[run].config["groups"] == 5]
     assert (invalid.state, invalid.rows, sweep.state) == ("crashed", [], "FINISHED")
     reasons = [line for text in printed for line in text.splitlines() if line.startswith("kws: groups")]
-    assert len(reasons) == 1 and "3 does not divide" in reasons[0], printed
-    process = training.start(server, folder, "--groups=3", WANDB_MODE="offline")
+    assert len(reasons) == 1 and "5 does not divide" in reasons[0], printed
+    process = training.start(server, folder, "--groups=5", WANDB_MODE="offline")
     assert process.communicate(timeout=60)[0].splitlines() == reasons
     assert process.returncode == 2
 
