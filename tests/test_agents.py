@@ -1,6 +1,7 @@
 """Road 1: `wandb sweep` and `wandb agent`, the real ones, with the project's own program."""
 
 import json
+import math
 import signal
 import subprocess
 import sys
@@ -9,6 +10,7 @@ import time
 import pytest
 import training
 import yaml
+from conftest import REPOSITORY
 from wandb_server import WandbServer
 
 FIXED = {"epochs": 3, "augment": False, "lr": "1e-3", "study": "bands"}  # YAML reads 1e-3 as a string
@@ -33,8 +35,12 @@ def create_sweep(server, folder, parameters, command):
             }
         )
     )
+    return send_sweep(server, folder, "sweep.yaml")
+
+
+def send_sweep(server, folder, path):
     subprocess.run(
-        [sys.executable, "-m", "wandb", "sweep", "sweep.yaml"],
+        [sys.executable, "-m", "wandb", "sweep", path],
         cwd=folder,
         check=True,
         timeout=60,
@@ -122,6 +128,20 @@ def test_a_preempted_run_is_requeued_and_ends_as_if_undisturbed(server, folder):
     assert [training.unclocked(row) for row in training.rows(folder / "runs" / run_id)] == [
         training.unclocked(row) for row in training.rows(folder / "runs" / "undisturbed")
     ]
+
+
+@pytest.mark.parametrize("name, cells", (("n_mels", 15), ("groups", 25)))
+def test_the_study_files_are_taken_and_their_first_cell_runs(server, folder, name, cells):
+    sweep = send_sweep(server, folder, str(REPOSITORY / "sweeps" / f"{name}.yaml"))
+    assert (sweep.config["name"], sweep.config["project"]) == (name, "kws")
+    assert math.prod(len(item.get("values", [0])) for item in sweep.config["parameters"].values()) == cells
+    agent = start_agent(server, folder, sweep, "--count", "1")
+    printed = agent.communicate(timeout=90)[0]
+    [run_id] = sweep.handed_out
+    assert agent.returncode == 0 and server.runs[run_id].state == "finished", printed
+    training.assert_arrived(server, folder / "runs" / run_id, epochs=20)
+    settings = training.read(folder / "runs" / run_id, "config.json")
+    assert (settings["study"], settings["n_mels"], settings["groups"], settings["seed"]) == (name, 20, 1, 0)
 
 
 def test_each_cell_is_run_exactly_once(swept):
