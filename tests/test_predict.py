@@ -1,4 +1,4 @@
-"""kws predict: a trained run hears files of any rate, length and channel count, and refuses what is no audio by name."""
+"""kws predict: a trained run hears files of any rate, length and channel count; what is no audio is refused by name."""
 
 import json
 
