@@ -78,6 +78,6 @@ def _loader():
         import espeakng_loader
     except ImportError:
         raise KwsError(
-            "espeak-ng, which speaks the synthetic corpus, is not installed: pip install 'kws[synthetic]'"
+            "espeak-ng, which speaks the synthetic corpus, is not installed: pip install espeakng-loader"
         ) from None
     return espeakng_loader

@@ -109,7 +109,7 @@ def open_storage(sweep, url):
         except ImportError as error:
             raise KwsError(
                 f"--storage: no driver for {url.partition(':')[0]} is installed ({one_line(error)}); "
-                "for PostgreSQL: pip install 'kws[postgresql]'"
+                "for PostgreSQL: pip install psycopg2-binary"
             ) from error
         except (sqlalchemy.exc.IntegrityError, sqlalchemy.exc.ProgrammingError) as error:
             # Two workers that find an empty database make its tables at once; the loser finds them made.
