@@ -85,6 +85,28 @@ def test_a_server_that_is_never_there_makes_the_run_go_on_offline(server, folder
     training.assert_arrived(server, folder / "runs" / "alone", epochs=2)
 
 
+def test_a_revoked_key_makes_the_run_go_on_offline_and_a_good_one_syncs_it(server, folder):
+    server.reject_key()
+    printed = training.train(server, folder, "--epochs=2", WANDB_RUN_ID="revoked", WANDB_INIT_TIMEOUT="20")
+    assert "goes on offline" in printed and "Traceback" not in printed
+    assert training.environment(server, folder)["WANDB_API_KEY"] not in printed
+    assert training.read(folder / "runs" / "revoked", "summary.json")["state"] == "finished"
+    server.reject_key(False)
+    sync(server, folder, "revoked")
+    training.assert_arrived(server, folder / "runs" / "revoked", epochs=2)
+
+
+def test_a_shared_run_arrives_and_a_disabled_one_does_not(server, folder):
+    for mode in ("shared", "disabled"):
+        training.train(server, folder, "--epochs=2", WANDB_RUN_ID=mode, WANDB_MODE=mode)
+        assert training.read(folder / "runs" / mode, "summary.json")["state"] == "finished"
+        assert len(training.rows(folder / "runs" / mode)) == 2
+    assert set(server.runs) == {"shared"}
+    shared = server.runs["shared"]
+    assert [row["epoch"] for row in shared.rows if "train/loss" in row] == [1, 2]
+    assert shared.summary["test/accuracy"] == training.read(folder / "runs" / "shared", "summary.json")["test/accuracy"]
+
+
 def test_ctrl_c_keeps_the_epochs_and_the_resumed_run_ends_as_if_undisturbed(server, folder):
     flags = "--epochs=50", "--study=stopped"
     process = training.start(server, folder, *flags, WANDB_RUN_ID="stopped")
