@@ -131,7 +131,8 @@ def test_a_preempted_run_is_requeued_and_ends_as_if_undisturbed(server, folder):
 
 
 @pytest.mark.parametrize("name, cells", (("n_mels", 15), ("groups", 25)))
-def test_the_study_files_are_taken_and_their_first_cell_runs(server, folder, name, cells):
+def test_the_study_files_are_taken_and_their_first_cell_runs(server, tmp_path, name, cells):
+    folder = training.make_surroundings(tmp_path)  # of its own: each server of this seed hands out the same run ids
     sweep = send_sweep(server, folder, str(REPOSITORY / "sweeps" / f"{name}.yaml"))
     assert (sweep.config["name"], sweep.config["project"]) == (name, "kws")
     assert math.prod(len(item.get("values", [0])) for item in sweep.config["parameters"].values()) == cells

@@ -85,6 +85,32 @@ def test_a_server_that_is_never_there_makes_the_run_go_on_offline(server, folder
     training.assert_arrived(server, folder / "runs" / "alone", epochs=2)
 
 
+def test_a_slow_server_loses_nothing(server, folder):
+    server.delay = 0.3
+    training.train(server, folder, "--epochs=2", WANDB_RUN_ID="slow")
+    training.assert_arrived(server, folder / "runs" / "slow", epochs=2)
+
+
+def test_a_server_that_is_gone_at_the_end_leaves_a_whole_run_that_sync_completes(server, folder):
+    variables = {"WANDB_RUN_ID": "ended", "WANDB_FINISH_TIMEOUT": "5"}
+    process = training.start(server, folder, "--epochs=40", **variables)
+    training.wait_for_epochs(folder / "runs" / "ended", 25, process)
+    server.stop()
+    printed = process.communicate(timeout=150)[0]
+    assert process.returncode == 0 and "Traceback" not in printed, printed
+    assert "wandb sync" in printed
+    assert training.read(folder / "runs" / "ended", "summary.json")["state"] == "finished"
+    assert len(training.rows(folder / "runs" / "ended")) == 40
+    server.start()
+    [log] = (folder / "wandb").glob("run-*-ended")
+    sync_command = [sys.executable, "-m", "wandb", "sync", "--include-online", str(log)]
+    environment = training.environment(server, folder)
+    subprocess.run(sync_command, cwd=folder, check=True, timeout=100, env=environment, capture_output=True)
+    run = server.runs["ended"]
+    assert [row["epoch"] for row in run.rows if "train/loss" in row] == list(range(1, 41))
+    assert run.state == "finished" and run.gaps == []
+
+
 def test_a_revoked_key_makes_the_run_go_on_offline_and_a_good_one_syncs_it(server, folder):
     server.reject_key()
     printed = training.train(server, folder, "--epochs=2", WANDB_RUN_ID="revoked", WANDB_INIT_TIMEOUT="20")
