@@ -13,7 +13,6 @@ from kws.report_page import page
 from kws.results import CELL_SETTINGS
 from kws.study import studies
 
-COLUMNS = ("study", "run_id", "run_name", "synthetic", "data_fingerprint", "left_out", "where")
 SUMMARY = (
     "best/epoch", "best/val_accuracy", "best/val_loss", "test/accuracy", "test/loss", "test/errors",
     "time/epoch_s_median", "model/params", "model/macs", "model/flops", "frontend/macs", "time/run_s",
