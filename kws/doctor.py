@@ -14,6 +14,7 @@ from kws import __version__
 from kws.config import one_line
 from kws.errors import KwsError
 from kws.fetch import diagnose, wav_sizes
+from kws.machine import usable_cpus
 
 PACKAGES = ("torch", "torchaudio", "wandb", "ptflops")
 # How to get back to what setup.cfg asks for; a pip that is told of both packages takes two that belong together.
@@ -115,7 +116,7 @@ def _device(config):
 
     from kws.train import choose_device
 
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    cores = usable_cpus()
     try:
         device = choose_device(config.device)
     except KwsError as error:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from .errors import KwsError
+from kws.errors import KwsError
 
 _REINSTALL = "pip install --force-reinstall espeakng-loader"
 _AUDIO_OUTPUT_SYNCHRONOUS = 2

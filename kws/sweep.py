@@ -1,12 +1,12 @@
 """A sweep file without a server: every cell an ordinary run, in a process of its own, once, whatever is killed."""
 
-import os
 import signal
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 from kws.errors import KwsError
 from kws.files import write_text
+from kws.machine import usable_cpus
 from kws.sweep_display import make_display
 from kws.sweep_file import load_sweep
 
@@ -46,7 +46,7 @@ def run(path, overrides=(), jobs=None, storage=None, count=None, retry_failed=Fa
     random or bayes sweep, in place of run_cap. Raises KwsError, before anything runs, at what a person can mend.
     """
     sweep = load_sweep(path, overrides, count)
-    jobs = _usable_cpus() if jobs is None else jobs
+    jobs = usable_cpus() if jobs is None else jobs
     if not 1 <= jobs <= 1024:
         raise KwsError(f"--jobs: is {jobs}, but must lie between 1 and 1024")
     from kws.sweep_engine import Engine
@@ -106,10 +106,6 @@ def _copy_file(sweep):
 
     text = yaml.safe_dump(sweep.content, sort_keys=False, allow_unicode=True)
     write_text(sweep.folder / "sweep.yaml", text)
-
-
-def _usable_cpus():
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 @contextmanager

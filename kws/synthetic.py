@@ -21,11 +21,12 @@ from pathlib import Path
 
 import numpy as np
 
-from . import acoustics
-from .acoustics import SAMPLE_RATE
-from .errors import KwsError
-from .espeak import Espeak, variants
-from .files import write_json, write_text
+from kws import acoustics
+from kws.acoustics import SAMPLE_RATE
+from kws.errors import KwsError
+from kws.espeak import Espeak, variants
+from kws.files import write_json, write_text
+from kws.machine import usable_cpus
 
 FOLDER = Path("SpeechCommands") / "speech_commands_synthetic"
 MARKER = ".complete"
@@ -79,7 +80,7 @@ def speak(data_dir, words=("no", "yes"), clips=4368, seed=0, jobs=None, progress
         (building / "_background_noise_").mkdir()
         for word in words:
             (building / word).mkdir()
-        _run_workers(building, wanted, jobs or _cores(), progress)
+        _run_workers(building, wanted, jobs or usable_cpus(), progress)
         plan = _plan(wanted)
         _write_lists(building, plan)
         write_text(building / "SYNTHETIC.txt", _about(wanted, version, len({clip[0] for clip in plan})))
@@ -267,10 +268,3 @@ def _remove_stale(folder):
                 shutil.rmtree(left, ignore_errors=True)
         except FileNotFoundError:
             pass  # its owner removed it just now
-
-
-def _cores():
-    try:
-        return len(os.sched_getaffinity(0))
-    except AttributeError:  # not on macOS and Windows
-        return os.cpu_count() or 1
