@@ -1,9 +1,14 @@
 """Training batches: a seeded order of the clips, augmented as a few tensor operations a batch."""
 
+from collections import deque
+from concurrent.futures import ThreadPoolExecutor
+
 import torch
 
 from kws.errors import KwsError
 from kws.speech_commands import N_SAMPLES, NOISE_FOLDER, SAMPLE_RATE
+
+AHEAD = 2  # batches whose features wait, or are at work: with one, each side waits for the other's slower batches
 
 
 def epoch_generator(seed, epoch):
@@ -72,6 +77,27 @@ class Augmentation:
             level = uniform(0, self.noise_level) * (uniform(0, 1) < self.noise_prob)
             waveforms.addcmul_(self.noise[start], level[:, None])
         return waveforms
+
+
+def with_features(batches, compute, ahead):
+    """Yield (compute(waveforms), labels) of (waveforms, labels) in their order.
+
+    ahead: a thread computes them for the coming batches while the caller works on this one. That gives the same
+    numbers; it needs a CPU that has nothing else to do.
+    """
+    if not ahead:
+        for waveforms, labels in batches:
+            yield compute(waveforms), labels
+        return
+    coming = deque()
+    with ThreadPoolExecutor(1) as thread:
+        for waveforms, labels in batches:
+            coming.append((thread.submit(compute, waveforms), labels))
+            if len(coming) > AHEAD:
+                features, labels = coming.popleft()
+                yield features.result(), labels
+        for features, labels in coming:
+            yield features.result(), labels
 
 
 def to_float(samples):

@@ -10,7 +10,8 @@ from kws.errors import KwsError
 
 # Written into a run's config beside the settings; ignored when such a config is read back as settings.
 RECORDED = (
-    "run_id", "run_name", "sweep_id", "data_info", "versions", "git_commit", "host", "device_name", "started",
+    "run_id", "run_name", "sweep_id", "data_info", "versions", "git_commit", "host", "device_name",
+    "features_ahead", "started",
 )  # fmt: skip
 # Where and how a run is done. They stay out of the run's name; two runs that differ in them alone should agree.
 CIRCUMSTANCES = ("words", "data", "data_dir", "device", "threads", "study", "project", "entity", "run_dir")

@@ -57,11 +57,17 @@ class Evaluation:
 
 
 @torch.no_grad()
-def evaluate(model, split):
-    """Run `model` in evaluation mode over a Split and return its Evaluation."""
-    model.eval()
+def features_of(model, split):
+    """Return the log-mel features of a Split, a list of batches: they stay the same however the network learns."""
     device = next(model.parameters()).device
-    logits = [model(to_float(batch.to(device))).float().cpu() for batch in split.waveforms.split(EVALUATION_BATCH)]
-    logits = torch.cat(logits)
+    return [model.features(to_float(batch.to(device))) for batch in split.waveforms.split(EVALUATION_BATCH)]
+
+
+@torch.no_grad()
+def evaluate(model, split, features=None):
+    """Run `model` in evaluation mode over a Split and return its Evaluation. features: those of the split, if known."""
+    model.eval()
+    features = features_of(model, split) if features is None else features
+    logits = torch.cat([model.network(batch).float().cpu() for batch in features])
     loss = torch.nn.functional.binary_cross_entropy_with_logits(logits, split.labels)
     return Evaluation(split.clips, split.labels, torch.sigmoid(logits.double()), float(loss))

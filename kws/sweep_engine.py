@@ -17,6 +17,7 @@ from pathlib import Path
 from kws import sweep_worker
 from kws.config import Config, one_line
 from kws.errors import KwsError
+from kws.machine import usable_cpus
 from kws.sweep_storage import Attempt
 
 POLL_S = 0.5
@@ -108,7 +109,8 @@ class Engine:
             return
         log = self.sweep.folder / "logs" / f"{attempt.cell:04d}.log"
         receiver, sender = self.context.Pipe(duplex=False)
-        arguments = (sender, os.path.abspath(log), os.getcwd(), config, attempt.run_id, self.sweep.sweep_id)
+        cpus = max(1, usable_cpus() // self.jobs)
+        arguments = (sender, os.path.abspath(log), os.getcwd(), config, attempt.run_id, self.sweep.sweep_id, cpus)
         process = self.context.Process(target=sweep_worker.run_cell, args=arguments, daemon=True)
         cell = Running(attempt, config, process, receiver, log)
         try:

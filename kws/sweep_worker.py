@@ -13,8 +13,8 @@ from kws.errors import KwsError
 FAILED = 1  # exit status; a preempted cell exits with 128 + signal, as kws train does
 
 
-def run_cell(connection, log_path, directory, config, run_id, sweep_id):
-    """Train `config` as run `run_id`, going on from its last checkpoint if it has one.
+def run_cell(connection, log_path, directory, config, run_id, sweep_id, cpus):
+    """Train `config` as run `run_id` on `cpus` CPUs, going on from its last checkpoint if it has one.
 
     Sends ("epoch", row) through `connection` after each epoch, and ("failed", reason) before it exits non-zero for
     a reason of its own. Output goes to `log_path`.
@@ -28,7 +28,10 @@ def run_cell(connection, log_path, directory, config, run_id, sweep_id):
         fcntl.flock(lock, fcntl.LOCK_EX)  # an earlier process of this cell, told to die, may still be at it
         from kws.train import train
 
-        train(config, run_id, resume=True, sweep_id=sweep_id, on_epoch=lambda row: connection.send(("epoch", row)))
+        def on_epoch(row):
+            connection.send(("epoch", row))
+
+        train(config, run_id, resume=True, sweep_id=sweep_id, on_epoch=on_epoch, cpus=cpus)
     except KwsError as error:
         _fail(connection, str(error))
     except Exception as error:

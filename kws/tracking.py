@@ -7,8 +7,9 @@ import shutil
 import string
 import subprocess
 import sys
+import threading
 import time
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import datetime, timezone
 from importlib import metadata
 from pathlib import Path
@@ -206,7 +207,19 @@ def check_run_id(run_id):
         raise KwsError(f"run id: {one_line(run_id)!r} is not made of at most {LONGEST_ID} letters, digits, - _ .")
 
 
-def record(config, run_id, data_info, device_name, sweep_id=None):
+def start_service():
+    """Start W&B's background service in a thread: by the time the data are there, `wandb.init` finds it at work."""
+
+    def setup():
+        import wandb
+
+        with suppress(Exception):  # whatever is wrong, init meets it again, where it is told
+            wandb.setup()
+
+    threading.Thread(target=setup, daemon=True).start()
+
+
+def record(config, run_id, data_info, device_name, features_ahead, sweep_id=None):
     """Return what a run's config holds beside its settings: what the result depended on."""
     packages = ("torch", "torchaudio", "wandb", "ptflops")
     return {
@@ -219,6 +232,7 @@ def record(config, run_id, data_info, device_name, sweep_id=None):
         "git_commit": git_commit(),
         "host": platform.node(),
         "device_name": device_name,
+        "features_ahead": features_ahead,
         "started": datetime.now(timezone.utc).isoformat(timespec="seconds"),
     }
 

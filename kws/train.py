@@ -14,9 +14,10 @@ from statistics import median
 import torch
 
 from kws import checkpoints, complexity, model, optimizer, speech_commands, tracking
-from kws.batches import TrainingBatches, epoch_generator, to_float
+from kws.batches import TrainingBatches, epoch_generator, to_float, with_features
 from kws.errors import KwsError
-from kws.evaluation import evaluate
+from kws.evaluation import evaluate, features_of
+from kws.machine import usable_cpus
 from kws.run_folder import RunFolder
 
 MISHEARD_SHOWN = 16  # clips in W&B's table of misheard test clips
@@ -39,13 +40,15 @@ class Parts:
     corpus: speech_commands.Corpus
     batches: TrainingBatches
     model: model.KeywordModel
+    ahead: bool  # whether a thread of its own makes the features of the coming batches: faster, same numbers
 
 
-def train(config, run_id=None, resume=False, sweep_id=None, on_epoch=None, say=tracking.notice):
+def train(config, run_id=None, resume=False, sweep_id=None, on_epoch=None, say=tracking.notice, cpus=None):
     """Do one tracked run and return its run folder.
 
     run_id: default $WANDB_RUN_ID, else new. resume: go on from the run folder's last checkpoint (an agent's requeued
     run does so by itself). on_epoch(row) is called after each epoch with what was logged. say(line) takes notices.
+    cpus: how many CPUs are this run's to keep busy, default all that the process may use.
 
     Raises KwsError for what a person can mend (before anything is tracked, where it can be known then), Diverged
     when the loss is not finite, Preempted on SIGTERM and SIGINT.
@@ -53,7 +56,8 @@ def train(config, run_id=None, resume=False, sweep_id=None, on_epoch=None, say=t
     started = time.perf_counter()
     tracking.check_mode()
     config = tracking.handed_over(config)
-    parts = prepare(config, say)
+    tracking.start_service()
+    parts = prepare(config, say, cpus)
     if run_id is None:
         run_id = tracking.new_run_id()
     tracking.check_run_id(run_id)
@@ -64,13 +68,13 @@ def train(config, run_id=None, resume=False, sweep_id=None, on_epoch=None, say=t
             raise KwsError(f"run {run_id}: {folder.path} exists; go on with --resume {run_id}, or choose another id")
         checkpoint = checkpoints.restore(folder, config, parts)
         record = tracking.record(
-            config, run_id, parts.corpus.info(config.data == "synthetic"), str(parts.device), sweep_id
+            config, run_id, parts.corpus.info(config.data == "synthetic"), str(parts.device), parts.ahead, sweep_id
         )
         tracker = tracking.Tracker(config, run_id, record, resume or requeued, say)
         if tracker.config != config:  # an agent's or a resumed run's config won
             config = tracker.config
             try:
-                parts = prepare(config, say)
+                parts = prepare(config, say, cpus)
                 checkpoint = checkpoints.restore(folder, config, parts)
             except KwsError as error:
                 tracker.finish("failed", {"error": str(error)})
@@ -86,13 +90,14 @@ def train(config, run_id=None, resume=False, sweep_id=None, on_epoch=None, say=t
     return folder.path
 
 
-def prepare(config, say=tracking.notice):
-    """Return the Parts of a run. Raises KwsError where data, device or network are not to be had."""
+def prepare(config, say=tracking.notice, cpus=None):
+    """Return the Parts of a run. Raises KwsError where data, device or network are not to be had. cpus: as train's."""
     torch.set_num_threads(config.threads)
     device = choose_device(config.device)
     network = model.build(config).to(device)
     corpus = speech_commands.load(config.data_dir, config.data, config.words, say)
-    return Parts(device, corpus, TrainingBatches(config, corpus, device), network)
+    ahead = device.type == "cpu" and (cpus or usable_cpus()) >= 2 * config.threads
+    return Parts(device, corpus, TrainingBatches(config, corpus, device), network, ahead)
 
 
 def resume_command(config, run_id):
@@ -118,6 +123,7 @@ class Run:
         self.config, self.parts, self.folder, self.tracker, self.record = config, parts, folder, tracker, record
         self.optimizer = optimizer.adam(parts.model.parameters(), config.lr)
         self.scheduler = torch.optim.lr_scheduler.StepLR(self.optimizer, config.lr_step, config.lr_gamma)
+        self.validation_features = None  # of the first epoch's end: they serve all others
         self.rows = []
         if checkpoint:  # the weights are in the model already; epochs seed themselves
             self.optimizer.load_state_dict(checkpoint["optimizer"])
@@ -173,7 +179,9 @@ class Run:
         began = time.perf_counter()
         loss, accuracy = self.train_epoch(epoch)
         seconds = time.perf_counter() - began
-        validation = evaluate(self.parts.model, self.parts.corpus.validation)
+        if self.validation_features is None:
+            self.validation_features = features_of(self.parts.model, self.parts.corpus.validation)
+        validation = evaluate(self.parts.model, self.parts.corpus.validation, self.validation_features)
         if not math.isfinite(validation.loss):
             raise Diverged(f"the validation loss is not finite after epoch {epoch}; lower lr")
         row = {
@@ -203,12 +211,12 @@ class Run:
 
     def train_epoch(self, epoch):
         """One pass over the training clips. Returns mean loss and accuracy, as seen while the weights moved."""
-        batches, network, device = self.parts.batches, self.parts.model, self.parts.device
+        batches, model, device = self.parts.batches, self.parts.model, self.parts.device
         generator = epoch_generator(self.config.seed, epoch)
-        network.train()
+        model.train()
         losses, correct = [], torch.zeros((), device=device)
-        for waveforms, labels in batches.epoch(generator):
-            logits = network(waveforms)
+        for features, labels in with_features(batches.epoch(generator), model.features, self.parts.ahead):
+            logits = model.network(features)
             loss = torch.nn.functional.binary_cross_entropy_with_logits(logits, labels)
             self.optimizer.zero_grad(set_to_none=True)
             loss.backward()

@@ -11,12 +11,12 @@ import torch
 from conftest import REPOSITORY, TINY, snapshot
 
 from kws import checkpoints, complexity
-from kws.config import SETTINGS, resolve
+from kws.config import SETTINGS, parse_flags, resolve
 from kws.evaluation import evaluate
 from kws.model import build
 from kws.run_folder import ROW
 from kws.speech_commands import load
-from kws.train import best_row
+from kws.train import best_row, train
 
 FILES = {"config.json", "metrics.csv", "summary.json", "predictions.csv", "layers.csv", "best.pt", "last.pt", ".lock"}
 SUMMARY = {
@@ -235,6 +235,16 @@ def test_the_same_seed_gives_the_same_run_in_another_process(run, tmp_path, data
     for name in ("best.pt", "last.pt"):
         first, second = (checkpoints.read(folder / name)["model"] for folder in (run[0], again))
         assert all(torch.equal(first[key], second[key]) for key in first)
+
+
+def test_features_made_ahead_give_the_same_run(work, data_dir):
+    """With CPUs to spare a thread makes the features of the coming batches; with none the loop does so itself."""
+    flags = parse_flags([*FLAGS, f"--data_dir={data_dir}", "--batch_size=4"])
+    folders = [train(resolve(("flag", flags)), cpus=cpus) for cpus in (1, 2)]
+    assert [read(folder, "config.json")["features_ahead"] for folder in folders] == [False, True]
+    assert rows(folders[0]) == rows(folders[1])
+    first, second = (checkpoints.read(folder / "best.pt", "cpu")["model"] for folder in folders)
+    assert all(torch.equal(first[name], second[name]) for name in first)
 
 
 def test_another_seed_gives_another_run(kws, run, work, data_dir):
