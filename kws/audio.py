@@ -6,7 +6,12 @@ from torch import nn
 from kws.torchaudio_import import torchaudio
 
 LOG_OFFSET = 1e-6  # keeps silence finite: log(0 + 1e-6) = -13.8
-CPU_CLIPS = 8  # clips whose spectra are taken at once on a CPU; 4 to 16 are equally fast
+WHOLE_BATCH = 2**31
+
+
+def piece_size(device):
+    """Return how many clips to work on at once: eight on a CPU (4 to 16 are equally fast), any number elsewhere."""
+    return 8 if device.type == "cpu" else WHOLE_BATCH
 
 
 class LogMelFilterBanks(nn.Module):
@@ -75,7 +80,7 @@ class LogMelFilterBanks(nn.Module):
         clips = waveform if waveform.dim() > 1 else waveform[None]
         # On a CPU a whole batch's spectra are so large that their memory goes back to the system after each batch, and
         # its page faults cost more than the arithmetic. Few clips at a time stay in the allocator's hands and in cache.
-        pieces = clips.split(CPU_CLIPS) if clips.device.type == "cpu" else [clips]
+        pieces = clips.split(piece_size(clips.device))
         log_mel = torch.cat([torch.log(self._mel(self._spectrum(piece)) + LOG_OFFSET) for piece in pieces])
         log_mel = log_mel.transpose(1, 2)
         return log_mel if waveform.dim() > 1 else log_mel[0]

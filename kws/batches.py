@@ -5,6 +5,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import torch
 
+from kws.audio import piece_size
 from kws.errors import KwsError
 from kws.speech_commands import N_SAMPLES, NOISE_FOLDER, SAMPLE_RATE
 
@@ -44,15 +45,18 @@ class TrainingBatches:
 
 
 class Augmentation:
-    """Shift (zero-filled), gain and background noise, as in the recipes for small keyword models.
+    """Shift (zero-filled), speed, gain and background noise, as in the recipes for small keyword models.
 
-    Background noise is a random second of the recordings times a factor below `noise_level`, for a share
-    `noise_prob` of the clips (Warden 2018, arXiv:1804.03209; Kim et al. 2021, arXiv:2106.04140).
+    A clip's speed changes about its middle, and its pitch with it: another speaker. Background noise is a random
+    second of the recordings times a factor below `noise_level`, for a share `noise_prob` of the clips (Ko et al.,
+    Interspeech 2015; Warden 2018, arXiv:1804.03209; Kim et al. 2021, arXiv:2106.04140).
     """
 
     def __init__(self, config, corpus, device):
         self.margin = round(config.shift_ms * SAMPLE_RATE / 1000)
-        self.noise_prob, self.noise_level, self.gain_db = config.noise_prob, config.noise_level, config.gain_db
+        self.speed, self.gain_db = config.speed, config.gain_db
+        self.noise_prob, self.noise_level = config.noise_prob, config.noise_level
+        self.from_middle = torch.arange(N_SAMPLES, device=device) - (N_SAMPLES - 1) / 2
         self.noisy = config.noise_prob > 0 and config.noise_level > 0
         if self.noisy:
             if len(corpus.noise) < N_SAMPLES:
@@ -71,12 +75,27 @@ class Augmentation:
 
         shift = torch.randint(2 * self.margin + 1, (batch,), generator=generator).to(device)
         gain = 10 ** (uniform(-self.gain_db, self.gain_db) / 20)
-        waveforms = to_float(padded.unfold(1, N_SAMPLES, 1)[rows, shift]) * gain[:, None]
+        if self.speed:
+            speed = 1 + uniform(-self.speed, self.speed)
+            # In pieces on a CPU, as the log-mel layer takes them: whole batches spend their time on page faults.
+            pieces = zip(*(each.split(piece_size(device)) for each in (rows, shift, speed)), strict=True)
+            waveforms = torch.cat([self._at_speed(to_float(padded[rows]), *drawn) for rows, *drawn in pieces])
+        else:
+            waveforms = to_float(padded.unfold(1, N_SAMPLES, 1)[rows, shift])
+        waveforms *= gain[:, None]
         if self.noisy:
             start = torch.randint(len(self.noise), (batch,), generator=generator).to(device)
             level = uniform(0, self.noise_level) * (uniform(0, 1) < self.noise_prob)
             waveforms.addcmul_(self.noise[start], level[:, None])
         return waveforms
+
+    def _at_speed(self, padded, shift, speed):
+        """(batch, 16000 + 2 x margin) to (batch, 16000): each clip from its shift on, at its speed, interpolated."""
+        middle = (N_SAMPLES - 1) / 2 + shift
+        # Where a faster clip runs over the ends, the outermost samples go on: silence, where the margin is.
+        place = torch.addcmul(middle[:, None], self.from_middle, speed[:, None]).clamp_(0, padded.shape[1] - 2)
+        before = place.long()
+        return torch.lerp(padded.gather(1, before), padded.gather(1, before + 1), place - before)
 
 
 def with_features(batches, compute, ahead):

@@ -31,10 +31,14 @@ class Config:
     words: tuple = _setting(("no", "yes"), "the two words; a word's place is its label")
     data: str = _setting("speech_commands", "the corpus", choices=("speech_commands", "synthetic"))
     data_dir: str = _setting(lambda: os.environ.get("KWS_DATA") or "data", "the folder that holds SpeechCommands/")
+    resplit: bool = _setting(False, "deal the training and validation speakers anew by the seed; the test list rests")
     n_mels: int = _setting(20, "mel bands of the log-mel layer", 1, 128)
     n_fft: int = _setting(400, "samples of an STFT frame (16 kHz)", 16, 4096)
     # Four poolings by two need 16 frames of the second: 1000 samples leave 17.
     hop_length: int = _setting(160, "samples between STFT frames", 1, 1000)
+    normalize: str = _setting(
+        "none", "what is taken out of a clip's log-mel: its mean, each band's mean", choices=("none", "clip", "band")
+    )
     channels: int = _setting(48, "channels of the four convolutions", 1, 1024)
     kernel_size: int = _setting(5, "frames that a convolution sees (odd)", 1, 31)
     groups: int = _setting(1, "groups of the last three convolutions; divides channels", 1, 1024)
@@ -44,8 +48,9 @@ class Config:
     lr_step: int = _setting(5, "StepLR: epochs between two decays", 1, 10_000)
     lr_gamma: float = _setting(0.5, "StepLR: factor of a decay", 1e-6, 1.0)
     seed: int = _setting(0, "of the weights, the batch order and the augmentation", 0, 2**31 - 1)
-    augment: bool = _setting(True, "shift, noise and gain on the training clips")
+    augment: bool = _setting(True, "change the training clips at random, as the next five settings say")
     shift_ms: float = _setting(100.0, "augmentation: largest shift to either side, ms, zero-filled", 0.0, 1000.0)
+    speed: float = _setting(0.0, "augmentation: largest change of a clip's speed, and so its pitch", 0.0, 0.5)
     noise_prob: float = _setting(0.8, "augmentation: share of clips that get background noise", 0.0, 1.0)
     noise_level: float = _setting(0.1, "augmentation: largest factor on the noise recording", 0.0, 1.0)
     gain_db: float = _setting(6.0, "augmentation: largest gain to either side, dB", 0.0, 40.0)
@@ -68,7 +73,7 @@ class Config:
             if item.name not in (*CIRCUMSTANCES, "n_mels", "groups", "seed"):
                 value = getattr(self, item.name)
                 if value != item.default:
-                    parts.append(f"{item.name.replace('_', '-')}{value:g}")
+                    parts.append(f"{item.name.replace('_', '-')}{value if isinstance(value, str) else f'{value:g}'}")
         return "-".join([*parts, f"s{self.seed}"])
 
 

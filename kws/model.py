@@ -51,11 +51,14 @@ class KeywordNet(nn.Module):
     """Four blocks and a linear layer: log-mel features (batch, n_mels, n_frames) to logits (batch,).
 
     The first convolution sees n_mels channels and is dense; the other three take `groups`, which must divide
-    `channels`. Raises KwsError above 100,000 parameters.
+    `channels`. normalize: what is taken out of the features first, "clip" (a clip's mean), "band" (its bands' means) or
+    "none". Raises KwsError above 100,000 parameters.
     """
 
-    def __init__(self, n_mels=20, channels=48, kernel_size=5, groups=1):
+    def __init__(self, n_mels=20, channels=48, kernel_size=5, groups=1, normalize="none"):
         super().__init__()
+        # A clip's mean over bands and frames is its loudness; a band's mean is the voice's and the microphone's colour.
+        self.mean_over = {"none": None, "clip": (1, 2), "band": 2}[normalize]
         self.blocks = nn.Sequential(
             Block(n_mels, channels, kernel_size),
             *(Block(channels, channels, kernel_size, groups) for _ in range(N_BLOCKS - 1)),
@@ -69,6 +72,8 @@ class KeywordNet(nn.Module):
             )
 
     def forward(self, features):
+        if self.mean_over is not None:
+            features = features - features.mean(dim=self.mean_over, keepdim=True)
         wide = features.unsqueeze(2).contiguous(memory_format=torch.channels_last)
         return self.linear(self.blocks(wide).mean(dim=(2, 3))).squeeze(1)
 
@@ -81,7 +86,7 @@ class KeywordModel(nn.Module):
         self.features = LogMelFilterBanks(
             n_fft=config.n_fft, samplerate=SAMPLE_RATE, hop_length=config.hop_length, n_mels=config.n_mels
         )
-        self.network = KeywordNet(config.n_mels, config.channels, config.kernel_size, config.groups)
+        self.network = KeywordNet(config.n_mels, config.channels, config.kernel_size, config.groups, config.normalize)
 
     def forward(self, waveform):
         return self.network(self.features(waveform))

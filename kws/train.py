@@ -18,6 +18,7 @@ from kws.batches import TrainingBatches, epoch_generator, to_float, with_feature
 from kws.errors import KwsError
 from kws.evaluation import evaluate, features_of
 from kws.machine import usable_cpus
+from kws.resplit import resplit
 from kws.run_folder import RunFolder
 
 MISHEARD_SHOWN = 16  # clips in W&B's table of misheard test clips
@@ -96,6 +97,8 @@ def prepare(config, say=tracking.notice, cpus=None):
     device = choose_device(config.device)
     network = model.build(config).to(device)
     corpus = speech_commands.load(config.data_dir, config.data, config.words, say)
+    if config.resplit:
+        corpus = resplit(corpus, config.words, config.seed)
     ahead = device.type == "cpu" and (cpus or usable_cpus()) >= 2 * config.threads
     return Parts(device, corpus, TrainingBatches(config, corpus, device), network, ahead)
 
