@@ -37,7 +37,9 @@ class Config:
     # Four poolings by two need 16 frames of the second: 1000 samples leave 17.
     hop_length: int = _setting(160, "samples between STFT frames", 1, 1000)
     normalize: str = _setting(
-        "none", "what is taken out of a clip's log-mel: its mean, each band's mean", choices=("none", "clip", "band")
+        "none",
+        "what is taken out of the log-mel: nothing, a clip's mean, its bands' means",
+        choices=("none", "clip", "band"),
     )
     channels: int = _setting(48, "channels of the four convolutions", 1, 1024)
     kernel_size: int = _setting(5, "frames that a convolution sees (odd)", 1, 31)

@@ -106,10 +106,11 @@ def facts_of(study):
     """Return {fact: text} of the study's data, runs and machine."""
     info, config = study.data_info, study.runs[0].config
     corpus = "synthetic speech (espeak-ng)" if study.synthetic else "Speech Commands v0.02, real recordings"
+    dealt = "; dealt anew by each seed, the test list left unread" if config.get("resplit") else ""
     versions = config.get("versions") if isinstance(config.get("versions"), dict) else {}
     return {
         "Data": f"{corpus}: {' and '.join(f'“{word}”' for word in config['words'])}",
-        "Clips to train, validate, test": ", ".join(f"{info[key]:,}" for key in ("train", "val", "test")),
+        "Clips to train, validate, test": ", ".join(f"{info[key]:,}" for key in ("train", "val", "test")) + dealt,
         "Runs": f"{len(study.runs)} finished; configurations: {len(study.cells)}; seeds: {len(study.seeds)}",
         "Machine": f"{_kinds(study, 'host')} ({_kinds(study, 'device_name')})",
         "Software": ", ".join(f"{name} {versions[name]}" for name in ("kws", "torch", "python") if name in versions),

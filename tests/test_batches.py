@@ -11,7 +11,7 @@ from kws.errors import KwsError
 from kws.speech_commands import Corpus, Split, load
 
 CPU = torch.device("cpu")
-QUIET = {"shift_ms": 0, "noise_prob": 0, "gain_db": 0}
+QUIET = {"shift_ms": 0, "speed": 0, "noise_prob": 0, "gain_db": 0}
 
 
 def config(**settings):
@@ -91,6 +91,19 @@ def test_a_clip_shifted_by_a_second_is_silence_not_its_other_end():
         kept = waveforms != 0
         edges = (kept[:, 1:] != kept[:, :-1]).sum(dim=1)
         assert (edges <= 1).all()  # one run of signal at one side: nothing came round
+
+
+def test_speed_reads_a_clip_faster_or_slower_about_its_middle():
+    clips = corpus(300)
+    time = torch.arange(16000) - 7999.5
+    clips.training.waveforms[:] = (8000 * torch.sin(2 * torch.pi * 500 * time / 16000)).round()  # 500 periods a second
+    batches = TrainingBatches(config(**QUIET | {"speed": 0.1}), clips, CPU)
+    waveforms = torch.cat([waveforms for waveforms, _ in batches.epoch(epoch_generator(0, 1))])
+    inside = waveforms[:, 1000:-1000]  # a clip that is read faster ends before the second does
+    periods = ((inside[:, 1:] > 0) & (inside[:, :-1] <= 0)).sum(dim=1) * 16000 / 14000
+    assert 448 < periods.min() < 460 and 540 < periods.max() < 552
+    assert (waveforms[:, 7999] + waveforms[:, 8000]).abs().max() < 0.001  # the middle stays in its place
+    assert waveforms.abs().max() <= 8000 / 32768
 
 
 def test_the_gain_stays_within_its_bounds():

@@ -96,6 +96,17 @@ def test_costs_are_those_of_arithmetic(n_mels, groups, channels, kernel_size):
     assert costs.frontend_macs == round(101 * frame)
 
 
+def test_normalize_takes_loudness_or_each_bands_mean_out():
+    features = torch.randn(3, 20, 101)
+    louder, coloured = features + 2.5, features + torch.randn(3, 20, 1)
+    for normalize, deaf_to_loudness, deaf_to_colour in (
+        ("none", False, False), ("clip", True, False), ("band", True, True),
+    ):  # fmt: skip
+        net = KeywordNet(normalize=normalize).eval()
+        assert torch.allclose(net(features), net(louder), atol=1e-5) == deaf_to_loudness
+        assert torch.allclose(net(features), net(coloured), atol=1e-5) == deaf_to_colour
+
+
 def test_costs_of_the_default_network_in_figures():
     # 20 x 48 x 5 = 4,800; 48 x 48 x 5 = 11,520; 4 batch norms of 96; 49 in the linear layer
     costs = complexity.measure(model())
