@@ -18,8 +18,8 @@ from kws.bench_race import race
 from kws.config import resolve
 from kws.speech_commands import FOLDERS, load
 
-OURS, PLAIN_BATCHES, FROM_FILES, IN_MEMORY = (
-    "kws", "kws, without augmentation", "plain loop, WAV files", "plain loop, in memory",
+OURS, ALONE, PLAIN_BATCHES, FROM_FILES, IN_MEMORY = (
+    "kws", "kws, one CPU", "kws, without augmentation", "plain loop, WAV files", "plain loop, in memory",
 )  # fmt: skip
 
 
@@ -115,6 +115,7 @@ def machine():
 def _epochs(rows, config, sizes, say):
     forms = {
         OURS: (bench_parts.timed_epoch, config),
+        ALONE: (bench_parts.timed_epoch, config, 1),
         PLAIN_BATCHES: (bench_parts.timed_epoch, replace(config, augment=False)),
         FROM_FILES: (bench_baseline.timed_epoch, config),
         f"{IN_MEMORY}, 2 workers": (bench_baseline.timed_epoch, config, True, 2),
@@ -125,8 +126,8 @@ def _epochs(rows, config, sizes, say):
     seconds = {name: [result["seconds"] for result in results] for name, results in times.items()}
     for name, values in seconds.items():
         rows.add(section, name, values, "s")
-    for name in list(forms)[2:]:
-        for ours in (OURS, PLAIN_BATCHES):
+    for name in list(forms)[3:]:
+        for ours in (OURS, ALONE, PLAIN_BATCHES):
             rows.add_ratios(section, f"{name} / {ours}", seconds[ours], seconds[name])
 
 
@@ -215,8 +216,8 @@ def _sizes(rows, config, sizes, say):
 def _cuda(rows, config, sizes, say):
     forms = {
         "kws": (bench_parts.timed_epoch, config),
-        "kws, compiled": (bench_parts.timed_epoch, config, "default"),
-        "kws, compiled, CUDA graphs": (bench_parts.timed_epoch, config, "reduce-overhead"),
+        "kws, compiled": (bench_parts.timed_epoch, config, None, "default"),
+        "kws, compiled, CUDA graphs": (bench_parts.timed_epoch, config, None, "reduce-overhead"),
     }
     for name, results in _race(forms, sizes.repeats, say, "epoch on CUDA").items():
         rows.add("epoch on CUDA", name, [result["seconds"] for result in results], "s")

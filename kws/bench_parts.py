@@ -16,9 +16,9 @@ from kws.speech_commands import N_SAMPLES
 MATRIX_SIZES = (1024, 1536, 2048)
 
 
-def timed_epoch(config, compile_mode=None):
-    """Our training epoch, as `kws train` does it. compile_mode: torch.compile's mode for the network, if any."""
-    run = train.Run(config, train.prepare(config), None, None, None)
+def timed_epoch(config, cpus=None, compile_mode=None):
+    """Our training epoch, as `kws train` does it on `cpus` CPUs, default all. compile_mode: torch.compile's, if any."""
+    run = train.Run(config, train.prepare(config, cpus=cpus), None, None, None)
     if compile_mode:
         run.parts.model.network = torch.compile(run.parts.model.network, mode=compile_mode)
 
