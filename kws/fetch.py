@@ -56,6 +56,8 @@ def fetch(data_dir, words, archive=None, url=URL, sha256=SHA256, progress=None, 
         if diagnose(folder, words) == (None, None):
             return folder
         _check_words(words)
+        if archive is not None:
+            _open(archive, url, pauses).close()  # a wrong path is told before anything is made
         place = folder.resolve()
         place.parent.mkdir(parents=True, exist_ok=True)
         with _alone(place):
