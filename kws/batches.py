@@ -6,8 +6,9 @@ from concurrent.futures import ThreadPoolExecutor
 import torch
 
 from kws.audio import piece_size
+from kws.data_folder import NOISE_FOLDER
 from kws.errors import KwsError
-from kws.speech_commands import N_SAMPLES, NOISE_FOLDER, SAMPLE_RATE
+from kws.speech_commands import N_SAMPLES, SAMPLE_RATE
 
 AHEAD = 2  # batches whose features wait, or are at work: with one, each side waits for the other's slower batches
 

@@ -16,7 +16,8 @@ import torch
 from kws import __version__, bench_baseline, bench_parts, bench_runs
 from kws.bench_race import race
 from kws.config import resolve
-from kws.speech_commands import FOLDERS, load
+from kws.data_folder import FOLDERS
+from kws.speech_commands import load
 
 OURS, ALONE, PLAIN_BATCHES, FROM_FILES, IN_MEMORY = (
     "kws", "kws, one CPU", "kws, without augmentation", "plain loop, WAV files", "plain loop, in memory",

@@ -13,7 +13,8 @@ import torch
 from torch import nn
 
 from kws.config import resolve
-from kws.speech_commands import FOLDERS, N_SAMPLES, SAMPLE_RATE, SpeechCommandsWords
+from kws.data_folder import FOLDERS
+from kws.speech_commands import N_SAMPLES, SAMPLE_RATE, SpeechCommandsWords
 from kws.torchaudio_import import torchaudio
 
 

@@ -11,8 +11,8 @@ from tempfile import TemporaryDirectory
 
 from kws import bench_clock
 from kws.bench_race import fork_server
+from kws.data_folder import FOLDERS, LISTS, NOISE_FOLDER
 from kws.errors import KwsError
-from kws.speech_commands import FOLDERS, LISTS, NOISE_FOLDER
 
 
 @contextmanager

@@ -12,8 +12,8 @@ from urllib.parse import urlsplit, urlunsplit
 
 from kws import __version__
 from kws.config import one_line
+from kws.data_folder import FOLDERS, diagnose, wav_sizes
 from kws.errors import KwsError
-from kws.fetch import diagnose, wav_sizes
 from kws.machine import usable_cpus
 
 PACKAGES = ("torch", "torchaudio", "wandb", "ptflops")
@@ -137,8 +137,6 @@ def _device(config):
 
 
 def _data(config):
-    from kws.speech_commands import FOLDERS
-
     root = Path(os.path.abspath(os.path.expanduser(config.data_dir)))
     for data, name in FOLDERS.items():
         folder = root / "SpeechCommands" / name

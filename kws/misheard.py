@@ -5,8 +5,9 @@ import io
 from dataclasses import dataclass
 from pathlib import Path
 
+from kws.data_folder import FOLDERS
 from kws.errors import KwsError
-from kws.speech_commands import FOLDERS, N_SAMPLES, SAMPLE_RATE, read_clip
+from kws.speech_commands import N_SAMPLES, SAMPLE_RATE, read_clip
 from kws.study import is_right
 
 MOST_CLIPS = 12

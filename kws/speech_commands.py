@@ -10,21 +10,15 @@ import soundfile
 import torch
 
 from kws.config import one_line
+from kws.data_folder import FOLDERS, LISTS, NOISE_FOLDER, find, how_to_mend
 from kws.errors import KwsError
-from kws.fetch import LISTS, check_whole
 from kws.files import write_atomically
 from kws.torchaudio_import import torchaudio
 
 SAMPLE_RATE = 16000
 N_SAMPLES = 16000  # one second: what every clip is padded to
-FOLDERS = {"speech_commands": "speech_commands_v0.02", "synthetic": "speech_commands_synthetic"}
 SPLITS = ("training", "validation", "testing")
-NOISE_FOLDER = "_background_noise_"
 CACHE_FORMAT = 1
-MENDING = {
-    "speech_commands": "fetch it with: kws data --root {root}",
-    "synthetic": "make it with: kws data --synthetic --root {root}",
-}
 
 
 class SpeechCommandsWords(torchaudio.datasets.SPEECHCOMMANDS):
@@ -96,12 +90,8 @@ def load(data_dir, data="speech_commands", words=("no", "yes"), say=None):
     The cache is rebuilt when a file's name, size or time changed. Raises KwsError where data are missing, half
     there or wrong, with the names of the files.
     """
-    root = Path(os.path.abspath(os.path.expanduser(data_dir)))
-    folder = root / "SpeechCommands" / FOLDERS[data]
-    mending = MENDING[data].format(root=root)
-    if not folder.is_dir():
-        raise KwsError(f"data: there is no folder {folder}; {mending}, or name the right folder with --data_dir")
-    check_whole(folder, words)
+    folder = find(data_dir, data, words)
+    root = folder.parent.parent
     _check_lists(folder)
     signature = _signature(folder, words)
     cache = _cache_path(folder, words)
@@ -114,7 +104,7 @@ def load(data_dir, data="speech_commands", words=("no", "yes"), say=None):
     for name in SPLITS:
         labels = torch.tensor([words.index(clip.split("/")[0]) for clip in content["clips"][name]], dtype=torch.float32)
         splits[name] = Split(content["waveforms"][name], labels, content["clips"][name])
-    _verify(splits, folder, words, mending)
+    _verify(splits, folder, words, how_to_mend(data, root))
     return Corpus(**splits, noise=content["noise"], fingerprint=content["fingerprint"], folder=folder)
 
 

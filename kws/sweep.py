@@ -4,6 +4,8 @@ import signal
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
+from kws.config import resolve
+from kws.data_folder import find
 from kws.errors import KwsError
 from kws.files import write_text
 from kws.machine import usable_cpus
@@ -49,6 +51,7 @@ def run(path, overrides=(), jobs=None, storage=None, count=None, retry_failed=Fa
     jobs = usable_cpus() if jobs is None else jobs
     if not 1 <= jobs <= 1024:
         raise KwsError(f"--jobs: is {jobs}, but must lie between 1 and 1024")
+    _check_data(sweep)
     from kws.sweep_engine import Engine
     from kws.sweep_journal import storage_errors
     from kws.sweep_storage import SharedSweep
@@ -63,6 +66,15 @@ def run(path, overrides=(), jobs=None, storage=None, count=None, retry_failed=Fa
             outcome = Outcome(**_standing(sweep, shared.states()), stopped=stopped, signal=number)
             shown.end(outcome)
             return outcome
+
+
+def _check_data(sweep):
+    """Raise KwsError where the sweep's data are missing, in place of a failure in each cell."""
+    if any(name in sweep.searched for name in ("data", "data_dir", "words")):
+        return  # cells of several data sets; each tells of its own
+    values = {name: parameter.values[0] for name, parameter in sweep.parameters.items() if parameter.is_fixed}
+    config = resolve((sweep.path, {name: values[name] for name in ("data", "data_dir", "words") if name in values}))
+    find(config.data_dir, config.data, config.words)
 
 
 def status(path, overrides=(), storage=None, count=None):

@@ -17,9 +17,11 @@ import pytest
 from archive_server import ArchiveServer, add, files, pack, sha256, wav
 
 from kws import archive, download
+from kws.data_folder import CLIPS, FOLDERS, LIST_LINES, check_whole
 from kws.errors import KwsError
-from kws.fetch import CLIPS, FOLDER, LIST_LINES, check_whole, fetch
+from kws.fetch import fetch
 
+FOLDER = f"SpeechCommands/{FOLDERS['speech_commands']}"
 FILES = files()
 BODY = pack(FILES)
 HASH = sha256(BODY)

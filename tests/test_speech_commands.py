@@ -13,8 +13,9 @@ import torch
 from conftest import REPOSITORY, snapshot
 from corpus import make_corpus
 
+from kws.data_folder import FOLDERS
 from kws.errors import KwsError
-from kws.speech_commands import FOLDERS, SPLITS, SpeechCommandsWords, cache_folder, load, pad, read_clip
+from kws.speech_commands import SPLITS, SpeechCommandsWords, cache_folder, load, pad, read_clip
 from kws.torchaudio_import import torchaudio
 
 

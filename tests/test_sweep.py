@@ -48,9 +48,10 @@ def finished_once(work, cells):
 @pytest.mark.parametrize("path", SWEEPS, ids=lambda path: path.stem)
 def test_the_first_run_of_every_sweep_file(work, kws, path):
     content = yaml.safe_load(path.read_text())
-    values = {name: spec["values"][0] for name, spec in content["parameters"].items() if "values" in spec}
+    swept = {name: spec["values"][0] for name, spec in content["parameters"].items() if "values" in spec}
+    values = swept | {"epochs": 1}
     cell = [f"{name}={value}" for name, value in values.items()] if content["method"] == "grid" else []
-    outcome = kws("sweep", path, "--set", "epochs=1", *cell, *(["--count", 1] if not cell else []))
+    outcome = kws("sweep", path, "--set", *(cell or ["epochs=1", "--count", 1]))
     assert outcome.status == 0, outcome.err + outcome.out
     [(folder, (config, summary))] = runs_of("runs").items()
     assert summary["state"] == "finished" and config["study"] == path.stem and config["epochs"] == 1
@@ -211,13 +212,23 @@ def test_a_failed_cell_is_reported_and_the_others_are_done(work, kws):
     assert "3 finished, 0 running, 1 failed, 0 missing" in kws("sweep", path, "--status").out
 
 
+def damaged_clip(root, data_dir):
+    """Copy the data to `root`, with one clip that is no WAV file: what only a run finds out. Returns (clip, bytes)."""
+    shutil.copytree(data_dir, root)
+    clip = next(root.glob("SpeechCommands/*/yes/*.wav"))
+    whole = clip.read_bytes()
+    clip.write_bytes(b"no sound" * 100)
+    return clip, whole
+
+
 def test_failures_are_shown_with_their_last_lines_and_retried_on_demand(work, kws, data_dir):
     path = write_sweep(work, {"seed": {"values": [0, 1]}})
+    clip, whole = damaged_clip(work / "data", data_dir)
     values = ["--set", f"data_dir={work}/data"]
     failed = kws("sweep", path, *values)
     assert failed.status == 1 and "0 of 2 cells finished, 2 failed" in failed.out
-    assert failed.out.count("data") > 2 and "logs/" in failed.out
-    shutil.copytree(data_dir, work / "data")
+    assert failed.out.count(clip.name) > 2 and "logs/" in failed.out
+    clip.write_bytes(whole)
     again = kws("sweep", path, *values)
     assert again.status == 1 and "0 of 2 cells finished, 2 failed" in again.out
     retried = kws("sweep", path, *values, "--retry-failed")
@@ -225,9 +236,10 @@ def test_failures_are_shown_with_their_last_lines_and_retried_on_demand(work, kw
     assert [ended for _, ended in attempts(journal(work))] == ["failed", "failed", "finished", "finished"]
 
 
-def test_three_failures_from_the_start_stop_the_sweep(work, kws):
+def test_three_failures_from_the_start_stop_the_sweep(work, kws, data_dir):
     path = write_sweep(work, {"seed": {"values": list(range(20))}})
-    outcome = kws("sweep", path, "--jobs", 1, "--set", f"data_dir={work}/nowhere")
+    damaged_clip(work / "data", data_dir)
+    outcome = kws("sweep", path, "--jobs", 1, "--set", f"data_dir={work}/data")
     assert outcome.status == 1 and "the first 3 runs here failed" in outcome.out
     assert "0 of 20 cells finished, 3 failed (again with --retry-failed), 17 not yet run" in outcome.out
     assert [ended for _, ended in attempts(journal(work))] == ["failed"] * 3
@@ -247,3 +259,14 @@ def test_a_terminal_gets_one_live_table(work, kws):
     for words in ("val accuracy", "/8", "of 2 cells finished", "running", "\x1b["):
         assert words in text
     assert unclocked(next(iter(runs_of("runs"))) / "metrics.csv")
+
+
+def test_missing_data_are_told_once_before_anything_runs(kws_process, work, tmp_path):
+    write_sweep(work, {"n_mels": {"values": [20, 40, 80]}, "data_dir": {"value": str(tmp_path / "nowhere")}})
+    done = kws_process("sweep", "sweep.yaml")
+    assert done.status == 2
+    [line] = done.err.splitlines()
+    assert line.startswith(
+        f"kws: data: there is no folder {tmp_path}/nowhere/SpeechCommands/speech_commands_v0.02; fetch it"
+    )
+    assert not (work / "runs").exists()
