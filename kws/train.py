@@ -80,7 +80,8 @@ def train(config, run_id=None, resume=False, sweep_id=None, on_epoch=None, say=t
             except KwsError as error:
                 tracker.finish("failed", {"error": str(error)})
                 raise
-            record |= {"run_name": config.run_name, "data_info": parts.corpus.info(config.data == "synthetic")}
+            data_info = parts.corpus.info(config.data == "synthetic")
+            record |= {"run_name": config.run_name, "data_info": data_info, "features_ahead": parts.ahead}
         run = Run(config, parts, folder, tracker, record, checkpoint)
         run.go(on_epoch, started)
     except Preempted:
