@@ -85,7 +85,8 @@ class WarmProcesses:
         """One run as a sweep's cell; returns bench_clock.fixed_costs'."""
         self.runs += 1
         receiver, sender = self.context.Pipe(duplex=False)
-        cell = (sender, "cell.log", os.getcwd(), config, f"warm{self.runs}", None, None)
+        one_cpu = 1  # as where a sweep has a job for each CPU
+        cell = (sender, "cell.log", os.getcwd(), config, f"warm{self.runs}", None, one_cpu)
         process = self.context.Process(target=bench_clock.clocked_cell, args=("spans.json", *cell), daemon=True)
         began = time.monotonic()
         process.start()
