@@ -1,12 +1,14 @@
 """What the tests share: a clean surrounding, a tiny corpus, and the command line in this process or one of its own."""
 
 import os
+import signal
 import subprocess
 import sys
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 os.environ["OMP_NUM_THREADS"] = "1"  # before torch is imported: the tests' networks are too small for more
 
@@ -17,6 +19,12 @@ pytest.register_assert_rewrite("training")  # its assertions are to say what dif
 
 TINY = ("--channels=8", "--epochs=2", "--batch_size=16")  # a run of a second
 REPOSITORY = Path(__file__).resolve().parent.parent
+
+# How long an example takes is the machine's business, and its other work's.
+settings.register_profile("patient", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("patient")
+# A shell's background job ignores Ctrl-C, and so would every process that the tests start and interrupt.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(autouse=True)

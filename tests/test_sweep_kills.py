@@ -1,6 +1,6 @@
 """A sweep killed again and again at random moments ends as an undisturbed one: each cell once, the same results.
 
-KWS_KILLS=50 pytest tests/test_sweep_kills.py -s     the long run, with figures
+KWS_KILLS=50 pytest -n 0 -s tests/test_sweep_kills.py     the long run, with figures
 """
 
 import collections
@@ -13,8 +13,7 @@ from conftest import finish, start
 from sweep_runs import attempts, cells_at_work, fork_servers, is_alive, kill, results, wait_until, write_sweep
 
 KILLS = int(os.environ.get("KWS_KILLS", 5))
-# Enough cells and epochs that the sweep is still at work when the last kill comes.
-SEEDS, EPOCHS = max(2, KILLS // 3), 80
+SEEDS, EPOCHS = max(2, KILLS // 3), 40
 
 
 def test_a_sweep_that_is_killed_all_the_time_ends_like_an_undisturbed_one(work, data_dir, monkeypatch):
@@ -29,6 +28,7 @@ def test_a_sweep_that_is_killed_all_the_time_ends_like_an_undisturbed_one(work, 
     undisturbed_s = time.monotonic() - began
 
     chance = random.Random(1)
+    longest_wait_s = min(1, undisturbed_s / KILLS)  # so that the sweep is still at work when the last kill comes
     done, began = collections.Counter(), time.monotonic()
     process = None
     while done.total() < KILLS:
@@ -40,7 +40,7 @@ def test_a_sweep_that_is_killed_all_the_time_ends_like_an_undisturbed_one(work, 
         target = chance.choices(("cell", "fork server", "sweep"), (5, 1, 4))[0]
         if target != "sweep" or chance.random() < 0.7:  # else it may be importing still
             wait_until(lambda sweep=process: cells_at_work(sweep.pid) or sweep.poll() is not None, "cells are at work")
-        time.sleep(chance.uniform(0, 1.5))
+        time.sleep(chance.uniform(0, longest_wait_s))
         cells_left = cells_at_work(process.pid)
         victims = cells_left if target == "cell" else fork_servers(process.pid)
         if target != "sweep":

@@ -92,7 +92,8 @@ def test_a_slow_server_loses_nothing(server, folder):
 
 
 def test_a_server_that_is_gone_at_the_end_leaves_a_whole_run_that_sync_completes(server, folder):
-    variables = {"WANDB_RUN_ID": "ended", "WANDB_FINISH_TIMEOUT": "5"}
+    patience = {"WANDB_FINISH_TIMEOUT": "3", "WANDB_X_GRAPHQL_RETRY_MAX": "3"}  # by default it asks for minutes
+    variables = {"WANDB_RUN_ID": "ended", **patience}
     process = training.start(server, folder, "--epochs=40", **variables)
     training.wait_for_epochs(folder / "runs" / "ended", 25, process)
     server.stop()
