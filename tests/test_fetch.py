@@ -180,8 +180,8 @@ def test_a_connection_that_always_breaks_is_given_up(tmp_path):
 
 
 def test_a_silent_server_is_left_and_asked_again(tmp_path, monkeypatch):
-    monkeypatch.setattr(download, "TIMEOUT_S", 0.2)
-    with ArchiveServer(BODY, [70_000], stalls=3) as server:
+    monkeypatch.setattr(download, "TIMEOUT_S", 1)
+    with ArchiveServer(BODY, [70_000], stalls=30) as server:
         assert_whole(get(tmp_path, server))
         assert server.requests == [None, "bytes=70000-"]
 
@@ -589,6 +589,11 @@ def start(root, server):
     )
 
 
+def never_ending():
+    """A server that sends slowly and falls silent before the end: who looks late still finds a fetch at work."""
+    return ArchiveServer(BODY, [len(BODY) - 8192], delay_s=0.05, stalls=60)
+
+
 def wait_for(condition):
     end = time.monotonic() + 30
     while not condition():
@@ -600,7 +605,7 @@ def wait_for(condition):
 def test_sigkill_in_mid_fetch_leaves_nothing_in_place(tmp_path, clips):
     folder = tmp_path / FOLDER
     part = folder.with_name(".speech_commands_v0.02.part")
-    with ArchiveServer(BODY, delay_s=0.05) as server:
+    with never_ending() as server:
         process = start(tmp_path, server)
         wait_for(lambda: len(list(part.glob("*/*.wav"))) >= clips)
         process.send_signal(signal.SIGKILL)
@@ -621,7 +626,7 @@ def test_a_complete_fetch_that_was_killed_before_its_last_rename_is_taken(tmp_pa
 
 def test_a_second_process_is_refused_and_its_end_changes_nothing(tmp_path):
     part = (tmp_path / FOLDER).with_name(".speech_commands_v0.02.part")
-    with ArchiveServer(BODY, delay_s=0.1) as server:
+    with ArchiveServer(BODY, delay_s=1) as server:
         first = start(tmp_path, server)
         wait_for(part.exists)
         _, said = start(tmp_path, server).communicate()
@@ -629,6 +634,7 @@ def test_a_second_process_is_refused_and_its_end_changes_nothing(tmp_path):
         killed = start(tmp_path, server)
         killed.kill()
         killed.communicate()
+        server.delay_s = 0
         assert first.communicate()[1] == "" and first.returncode == 0
         assert len(server.requests) == 1
     assert_whole(tmp_path / FOLDER)
@@ -648,7 +654,7 @@ def test_a_folder_that_appears_during_the_fetch_is_left_alone(tmp_path):
 
 def test_ctrl_c_removes_what_was_begun(tmp_path):
     part = (tmp_path / FOLDER).with_name(".speech_commands_v0.02.part")
-    with ArchiveServer(BODY, delay_s=0.05) as server:
+    with never_ending() as server:
         process = start(tmp_path, server)
         wait_for(lambda: list(part.glob("*/*.wav")))
         process.send_signal(signal.SIGINT)
