@@ -30,6 +30,7 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 @pytest.fixture(autouse=True)
 def surroundings(monkeypatch, tmp_path_factory):
     """No account, no settings of the person who runs the tests; W&B offline; home and caches of the tests' own."""
+    os.environ.pop("WANDB_SERVICE", None)  # for good: W&B's client sets it, for a service that ends with its test
     for name in list(os.environ):
         if name.startswith(("WANDB_", "KWS_")) and name != "KWS_KILLS":
             monkeypatch.delenv(name)
@@ -113,6 +114,8 @@ def kws_process():
 
 def snapshot(folder):
     """Return {path: (size, time)} of everything below a folder: equal before and after means untouched."""
+    if "wandb" in sys.modules:
+        sys.modules["wandb"].teardown()  # its service may be writing the last run's log still
     return {
         str(path.relative_to(folder)): (path.lstat().st_size, path.lstat().st_mtime_ns)
         for path in sorted(Path(folder).rglob("*"))
