@@ -207,8 +207,9 @@ def check_run_id(run_id):
         raise KwsError(f"run id: {one_line(run_id)!r} is not made of at most {LONGEST_ID} letters, digits, - _ .")
 
 
-def start_service():
-    """Start W&B's background service in a thread: by the time the data are there, `wandb.init` finds it at work."""
+@contextmanager
+def service_starting():
+    """Let a thread start W&B's background service meanwhile: `wandb.init` would wait a fifth of a second for it."""
 
     def setup():
         import wandb
@@ -216,7 +217,12 @@ def start_service():
         with suppress(Exception):  # whatever is wrong, init meets it again, where it is told
             wandb.setup()
 
-    threading.Thread(target=setup, daemon=True).start()
+    thread = threading.Thread(target=setup, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        thread.join()
 
 
 def record(config, run_id, data_info, device_name, features_ahead, sweep_id=None):

@@ -57,8 +57,8 @@ def train(config, run_id=None, resume=False, sweep_id=None, on_epoch=None, say=t
     started = time.perf_counter()
     tracking.check_mode()
     config = tracking.handed_over(config)
-    tracking.start_service()
-    parts = prepare(config, say, cpus)
+    with tracking.service_starting():
+        parts = prepare(config, say, cpus)
     if run_id is None:
         run_id = tracking.new_run_id()
     tracking.check_run_id(run_id)
