@@ -8,7 +8,7 @@ import torch
 from kws.audio import piece_size
 from kws.data_folder import NOISE_FOLDER
 from kws.errors import KwsError
-from kws.speech_commands import N_SAMPLES, SAMPLE_RATE
+from kws.speech_commands import MARGIN, N_SAMPLES, SAMPLE_RATE
 
 AHEAD = 2  # batches whose features wait, or are at work: with one, each side waits for the other's slower batches
 
@@ -28,7 +28,11 @@ class TrainingBatches:
         self.batch_size = config.batch_size
         self.augment = Augmentation(config, corpus, device) if config.augment else None
         margin = self.augment.margin if self.augment else 0
-        self.waveforms = torch.nn.functional.pad(corpus.training.waveforms, (margin, margin)).to(device)
+        padded = corpus.training.padded
+        if margin > MARGIN:
+            padded = torch.nn.functional.pad(padded, (margin - MARGIN, margin - MARGIN))
+        surplus = (padded.shape[1] - N_SAMPLES) // 2 - margin
+        self.waveforms = padded[:, surplus : padded.shape[1] - surplus].to(device)
         self.labels = corpus.training.labels.to(device)
 
     def __len__(self):

@@ -14,7 +14,7 @@ from statistics import median
 import torch
 
 from kws import __version__, bench_baseline, bench_parts, bench_runs
-from kws.bench_race import race
+from kws.bench_race import prepare_server, race
 from kws.config import resolve
 from kws.data_folder import FOLDERS
 from kws.speech_commands import load
@@ -70,6 +70,7 @@ def run(config, quick=False, progress=None):
     rows = Measurements()
     with bench_runs.scratch_folder():
         config = replace(config, run_dir=os.path.abspath("runs"))
+        prepare_server(config)
         load_before = os.getloadavg()[0]
         _epochs(rows, config, sizes, say)
         _parts(rows, config, sizes, say)

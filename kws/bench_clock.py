@@ -14,6 +14,7 @@ CLOCKED = (
     ("kws.model", None, "build", "network"),
     ("kws.speech_commands", None, "load", "data"),
     ("kws.train", None, "TrainingBatches", "data"),
+    ("kws.train", None, "features_of", "held-out clips' features"),
     ("kws.tracking", None, "record", "record (versions, git)"),
     ("kws.tracking", "Tracker", "__init__", "W&B init"),
     ("kws.train", "Run", "__init__", "optimiser"),

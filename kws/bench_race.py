@@ -6,16 +6,15 @@ What one form leaves in the allocator would change the time of the next; a machi
 import multiprocessing
 
 from kws.errors import KwsError
+from kws.sweep_worker import fork_server
 
 
-def fork_server():
-    """Return the multiprocessing context of a server that has imported, but not used, all that is measured.
+def prepare_server(config):
+    """Tell multiprocessing's fork server, before its first process, to import and read all that is measured.
 
     It is the fork server of `kws sweep` with the bench's own modules; it keeps the environment that it starts in.
     """
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["kws.bench_clock", "kws.bench_parts", "kws.bench_baseline", "kws.sweep_preload"])
-    return context
+    fork_server(config, "kws.bench_clock", "kws.bench_parts", "kws.bench_baseline")
 
 
 def race(forms, repeats, progress=None):
@@ -23,7 +22,7 @@ def race(forms, repeats, progress=None):
 
     Raises KwsError where a measurement's process dies; what it had to say stands on stderr.
     """
-    context = fork_server()
+    context = multiprocessing.get_context("forkserver")
     processes, connections = [], {}
     try:
         for name, (prepare, *arguments) in forms.items():

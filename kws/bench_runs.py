@@ -1,6 +1,7 @@
 """What `kws bench` measures of whole runs and studies: real commands, as processes, in a folder that goes."""
 
 import json
+import multiprocessing
 import os
 import subprocess
 import sys
@@ -10,7 +11,6 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from kws import bench_clock
-from kws.bench_race import fork_server
 from kws.data_folder import FOLDERS, LISTS, NOISE_FOLDER
 from kws.errors import KwsError
 
@@ -75,7 +75,7 @@ class WarmProcesses:
     """The fork server of `kws sweep`, and clocked runs in the processes that it forks."""
 
     def __init__(self):
-        self.context = fork_server()
+        self.context = multiprocessing.get_context("forkserver")
         process = self.context.Process(target=os.getpid)
         process.start()  # returns when the server has imported everything
         process.join()

@@ -72,10 +72,9 @@ def features_of(model, split):
 
 
 @torch.no_grad()
-def evaluate(model, split, features=None):
-    """Run `model` in evaluation mode over a Split and return its Evaluation. features: those of the split, if known."""
+def evaluate(model, split, features):
+    """Run `model` in evaluation mode over the features of a Split and return its Evaluation."""
     model.eval()
-    features = features_of(model, split) if features is None else features
     logits = torch.cat([model.network(batch).float().cpu() for batch in features])
     loss = torch.nn.functional.binary_cross_entropy_with_logits(logits, split.labels)
     return Evaluation(split.clips, split.labels, torch.sigmoid(logits.double()), float(loss))

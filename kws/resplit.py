@@ -16,7 +16,7 @@ def resplit(corpus, words, seed):
     sub-sampling, Monte Carlo cross-validation). Raises KwsError where a split would lack a word.
     """
     pool = [corpus.training, corpus.validation]
-    waveforms = torch.cat([split.waveforms for split in pool])
+    padded = torch.cat([split.padded for split in pool])
     labels = torch.cat([split.labels for split in pool])
     clips = [clip for split in pool for clip in split.clips]
     rows_of = {}
@@ -31,7 +31,7 @@ def resplit(corpus, words, seed):
     splits = {}
     for name, rows in dealt.items():
         rows = sorted(rows)
-        splits[name] = Split(waveforms[rows], labels[rows], [clips[row] for row in rows])
+        splits[name] = Split(padded[rows], labels[rows], [clips[row] for row in rows])
         for label, word in enumerate(words):
             if not (splits[name].labels == label).any():
                 raise KwsError(

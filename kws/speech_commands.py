@@ -17,8 +17,11 @@ from kws.torchaudio_import import torchaudio
 
 SAMPLE_RATE = 16000
 N_SAMPLES = 16000  # one second: what every clip is padded to
+MARGIN = 1600  # silence kept on both sides of a clip: room to shift it by up to 100 ms
 SPLITS = ("training", "validation", "testing")
-CACHE_FORMAT = 1
+CACHE_FORMAT = 2
+
+_kept = {}  # what load was told to keep, by the place of its cache
 
 
 class SpeechCommandsWords(torchaudio.datasets.SPEECHCOMMANDS):
@@ -48,11 +51,16 @@ class SpeechCommandsWords(torchaudio.datasets.SPEECHCOMMANDS):
 
 @dataclass
 class Split:
-    """Clips of one split: waveforms (clips, 16000) int16, labels (clips,) float32, clips: their paths."""
+    """Clips of one split: padded (clips, MARGIN + 16000 + MARGIN) int16, labels (clips,) float32, clips' paths."""
 
-    waveforms: torch.Tensor
+    padded: torch.Tensor
     labels: torch.Tensor
     clips: list
+
+    @property
+    def waveforms(self):
+        """The clips without the margins: (clips, 16000) int16, a view."""
+        return self.padded[:, MARGIN:-MARGIN]
 
     @property
     def speakers(self):
@@ -84,10 +92,11 @@ class Corpus:
         }
 
 
-def load(data_dir, data="speech_commands", words=("no", "yes"), say=None):
+def load(data_dir, data="speech_commands", words=("no", "yes"), say=None, keep=False):
     """Return the Corpus of `words` below `data_dir`, from the cache where that still fits the files.
 
-    The cache is rebuilt when a file's name, size or time changed. Raises KwsError where data are missing, half
+    The cache is rebuilt when a file's name, size or time changed. keep: hold the samples for later calls, in this
+    process and in those forked from it, for as long as the files stand. Raises KwsError where data are missing, half
     there or wrong, with the names of the files.
     """
     folder = find(data_dir, data, words)
@@ -95,7 +104,9 @@ def load(data_dir, data="speech_commands", words=("no", "yes"), say=None):
     _check_lists(folder)
     signature = _signature(folder, words)
     cache = _cache_path(folder, words)
-    content = _read_cache(cache, signature, say)
+    content = _kept.get(cache)
+    if content is None or content["signature"] != signature:
+        content = _read_cache(cache, signature, say)
     if content is None:
         content = _read_corpus(root, folder, words)
         content |= {"format": CACHE_FORMAT, "signature": signature}
@@ -103,8 +114,10 @@ def load(data_dir, data="speech_commands", words=("no", "yes"), say=None):
     splits = {}
     for name in SPLITS:
         labels = torch.tensor([words.index(clip.split("/")[0]) for clip in content["clips"][name]], dtype=torch.float32)
-        splits[name] = Split(content["waveforms"][name], labels, content["clips"][name])
+        splits[name] = Split(content["padded"][name], labels, content["clips"][name])
     _verify(splits, folder, words, how_to_mend(data, root))
+    if keep:
+        _kept[cache] = content
     return Corpus(**splits, noise=content["noise"], fingerprint=content["fingerprint"], folder=folder)
 
 
@@ -155,20 +168,20 @@ def _read_wav(path):
 def _read_corpus(root, folder, words):
     """Read every clip and noise recording into tensors; the fingerprint is over all of their samples and names."""
     digest = hashlib.sha256()
-    waveforms, clips = {}, {}
+    padded, clips = {}, {}
     for name in SPLITS:
         words_in = SpeechCommandsWords(root, name, words, folder.name)
         clips[name] = words_in.clips
-        waveforms[name] = torch.zeros(len(words_in), N_SAMPLES, dtype=torch.int16)
-        for row, clip in zip(waveforms[name], clips[name], strict=True):
+        padded[name] = torch.zeros(len(words_in), MARGIN + N_SAMPLES + MARGIN, dtype=torch.int16)
+        digest.update("\n".join([name, *clips[name], ""]).encode())
+        for row, clip in zip(padded[name][:, MARGIN:-MARGIN], clips[name], strict=True):
             samples = torch.from_numpy(read_clip(str(folder / clip)))
             row[: len(samples)] = samples
-        digest.update("\n".join([name, *clips[name], ""]).encode())
-        digest.update(waveforms[name].numpy())
+            digest.update(row.numpy())
     recordings = [torch.from_numpy(_read_wav(str(path))) for path in sorted((folder / NOISE_FOLDER).glob("*.wav"))]
     noise = torch.cat(recordings) if recordings else torch.zeros(0, dtype=torch.int16)
     digest.update(noise.numpy())
-    return {"waveforms": waveforms, "clips": clips, "noise": noise, "fingerprint": digest.hexdigest()[:16]}
+    return {"padded": padded, "clips": clips, "noise": noise, "fingerprint": digest.hexdigest()[:16]}
 
 
 def _check_lists(folder):

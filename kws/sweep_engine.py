@@ -4,7 +4,6 @@ import contextlib
 import csv
 import json
 import math
-import multiprocessing
 import os
 import signal
 import time
@@ -55,8 +54,6 @@ class Engine:
         self.stopped = ""
         self.seconds = deque(maxlen=50)  # that finished cells took
         self.look_at = 0.0  # when to look for cells to claim, and how the others stand
-        self.context = multiprocessing.get_context("forkserver")
-        self.context.set_forkserver_preload(["kws.sweep_preload"])
 
     def work(self):
         """Return why it ended: "" (no cell is left), "signal" or "failures"."""
@@ -108,10 +105,11 @@ class Engine:
             self._finished(attempt, config, folder)
             return
         log = self.sweep.folder / "logs" / f"{attempt.cell:04d}.log"
-        receiver, sender = self.context.Pipe(duplex=False)
+        context = sweep_worker.fork_server(config)
+        receiver, sender = context.Pipe(duplex=False)
         cpus = max(1, usable_cpus() // self.jobs)
         arguments = (sender, os.path.abspath(log), os.getcwd(), config, attempt.run_id, self.sweep.sweep_id, cpus)
-        process = self.context.Process(target=sweep_worker.run_cell, args=arguments, daemon=True)
+        process = context.Process(target=sweep_worker.run_cell, args=arguments, daemon=True)
         cell = Running(attempt, config, process, receiver, log)
         try:
             process.start()

@@ -1,6 +1,7 @@
 """One cell of a sweep, in a process of its own: forked from a server that has imported everything already."""
 
 import fcntl
+import json
 import multiprocessing
 import os
 import signal
@@ -11,6 +12,19 @@ import traceback
 from kws.errors import KwsError
 
 FAILED = 1  # exit status; a preempted cell exits with 128 + signal, as kws train does
+DATA_VARIABLE = "KWS_SWEEP_DATA"  # tells the fork server, which takes no arguments, what data to read
+
+
+def fork_server(config, *modules):
+    """Return the context of multiprocessing whose processes are forked from a server that has what a run needs.
+
+    Modules, `modules` among them, are imported there and `config`'s data read. A process has one server, which starts
+    with its first process and stays as it is from then on; cells with other data read them themselves.
+    """
+    os.environ[DATA_VARIABLE] = json.dumps([config.data_dir, config.data, config.words])
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["kws.sweep_preload", *modules])
+    return context
 
 
 def run_cell(connection, log_path, directory, config, run_id, sweep_id, cpus):

@@ -41,6 +41,8 @@ class Parts:
     corpus: speech_commands.Corpus
     batches: TrainingBatches
     model: model.KeywordModel
+    validation_features: list  # batches of log-mel: the layer learns nothing, so they serve every epoch
+    test_features: list
     ahead: bool  # whether a thread of its own makes the features of the coming batches: faster, same numbers
 
 
@@ -57,20 +59,19 @@ def train(config, run_id=None, resume=False, sweep_id=None, on_epoch=None, say=t
     started = time.perf_counter()
     tracking.check_mode()
     config = tracking.handed_over(config)
-    with tracking.service_starting():
-        parts = prepare(config, say, cpus)
     if run_id is None:
         run_id = tracking.new_run_id()
     tracking.check_run_id(run_id)
+    with tracking.service_starting():
+        parts = prepare(config, say, cpus)
+        data_info = parts.corpus.info(config.data == "synthetic")
+        record = tracking.record(config, run_id, data_info, str(parts.device), parts.ahead, sweep_id)
     requeued = "WANDB_SWEEP_ID" in os.environ or os.environ.get("WANDB_RESUME") in ("allow", "must", "auto")
     folder = RunFolder(config.run_dir, run_id)
     try:
         if folder.begun and not (resume or requeued):
             raise KwsError(f"run {run_id}: {folder.path} exists; go on with --resume {run_id}, or choose another id")
         checkpoint = checkpoints.restore(folder, config, parts)
-        record = tracking.record(
-            config, run_id, parts.corpus.info(config.data == "synthetic"), str(parts.device), parts.ahead, sweep_id
-        )
         tracker = tracking.Tracker(config, run_id, record, resume or requeued, say)
         if tracker.config != config:  # an agent's or a resumed run's config won
             config = tracker.config
@@ -96,12 +97,13 @@ def prepare(config, say=tracking.notice, cpus=None):
     """Return the Parts of a run. Raises KwsError where data, device or network are not to be had. cpus: as train's."""
     torch.set_num_threads(config.threads)
     device = choose_device(config.device)
-    network = model.build(config).to(device)
+    keyword_model = model.build(config).to(device)
     corpus = speech_commands.load(config.data_dir, config.data, config.words, say)
     if config.resplit:
         corpus = resplit(corpus, config.words, config.seed)
     ahead = device.type == "cpu" and (cpus or usable_cpus()) >= 2 * config.threads
-    return Parts(device, corpus, TrainingBatches(config, corpus, device), network, ahead)
+    held_out = (features_of(keyword_model, split) for split in (corpus.validation, corpus.testing))
+    return Parts(device, corpus, TrainingBatches(config, corpus, device), keyword_model, *held_out, ahead)
 
 
 def resume_command(config, run_id):
@@ -127,7 +129,6 @@ class Run:
         self.config, self.parts, self.folder, self.tracker, self.record = config, parts, folder, tracker, record
         self.optimizer = optimizer.adam(parts.model.parameters(), config.lr)
         self.scheduler = torch.optim.lr_scheduler.StepLR(self.optimizer, config.lr_step, config.lr_gamma)
-        self.validation_features = None  # of the first epoch's end: they serve all others
         self.rows = []
         if checkpoint:  # the weights are in the model already; epochs seed themselves
             self.optimizer.load_state_dict(checkpoint["optimizer"])
@@ -183,9 +184,8 @@ class Run:
         began = time.perf_counter()
         loss, accuracy = self.train_epoch(epoch)
         seconds = time.perf_counter() - began
-        if self.validation_features is None:
-            self.validation_features = features_of(self.parts.model, self.parts.corpus.validation)
-        validation = evaluate(self.parts.model, self.parts.corpus.validation, self.validation_features)
+        parts = self.parts
+        validation = evaluate(parts.model, parts.corpus.validation, parts.validation_features)
         if not math.isfinite(validation.loss):
             raise Diverged(f"the validation loss is not finite after epoch {epoch}; lower lr")
         row = {
@@ -241,7 +241,7 @@ class Run:
         parts, config = self.parts, self.config
         best = checkpoints.read(self.folder.path / "best.pt", parts.device)
         parts.model.load_state_dict(best["model"])
-        test = evaluate(parts.model, parts.corpus.testing)
+        test = evaluate(parts.model, parts.corpus.testing, parts.test_features)
         costs = complexity.measure(parts.model)
         self.folder.write_table(
             "predictions.csv",

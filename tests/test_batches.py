@@ -8,7 +8,7 @@ import torch
 from kws.batches import Augmentation, TrainingBatches, epoch_generator, to_float
 from kws.config import resolve
 from kws.errors import KwsError
-from kws.speech_commands import Corpus, Split, load
+from kws.speech_commands import MARGIN, Corpus, Split, load
 
 CPU = torch.device("cpu")
 QUIET = {"shift_ms": 0, "speed": 0, "noise_prob": 0, "gain_db": 0}
@@ -20,10 +20,10 @@ def config(**settings):
 
 def corpus(clips=64, noise=None):
     """A corpus whose training clip i is one sample of height 1000 + i at its middle."""
-    waveforms = torch.zeros(clips, 16000, dtype=torch.int16)
-    waveforms[:, 8000] = 1000 + torch.arange(clips, dtype=torch.int16)
+    padded = torch.zeros(clips, MARGIN + 16000 + MARGIN, dtype=torch.int16)
+    padded[:, MARGIN + 8000] = 1000 + torch.arange(clips, dtype=torch.int16)
     labels = (torch.arange(clips) % 2).float()
-    split = Split(waveforms, labels, [f"no/{n:08x}_nohash_0.wav" for n in range(clips)])
+    split = Split(padded, labels, [f"no/{n:08x}_nohash_0.wav" for n in range(clips)])
     noise = torch.full((20000,), 16384, dtype=torch.int16) if noise is None else noise
     return Corpus(split, split, split, noise, "fingerprint", Path("nowhere"))
 

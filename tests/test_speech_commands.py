@@ -15,7 +15,7 @@ from corpus import make_corpus
 
 from kws.data_folder import FOLDERS
 from kws.errors import KwsError
-from kws.speech_commands import SPLITS, SpeechCommandsWords, cache_folder, load, pad, read_clip
+from kws.speech_commands import CACHE_FORMAT, SPLITS, SpeechCommandsWords, cache_folder, load, pad, read_clip
 from kws.torchaudio_import import torchaudio
 
 
@@ -257,6 +257,19 @@ def test_the_cache_is_used_while_the_files_stand(root, folder):
         assert getattr(second, name).clips == getattr(first, name).clips
 
 
+def test_kept_samples_serve_later_loads_while_the_files_stand(root, folder):
+    first = load(root, keep=True)
+    (cache,) = cache_folder().iterdir()
+    cache.write_bytes(b"damaged")
+    second, said = said_on_load(root)
+    assert said == [] and cache.read_bytes() == b"damaged"  # not looked at
+    assert second.training.padded.data_ptr() == first.training.padded.data_ptr()
+    os.utime(folder / first.training.clips[0], (1, 1))
+    third, said = said_on_load(root)
+    assert len(said) == 1 and "is damaged" in said[0]
+    assert third.fingerprint == first.fingerprint
+
+
 def test_changed_samples_give_another_fingerprint(root, folder):
     first = load(root)
     clip = folder / first.training.clips[0]
@@ -307,7 +320,7 @@ def test_a_damaged_cache_is_told_and_made_again(root, damage):
             "pickle": pickle.dumps(print, protocol=2), "other": b"",
         }[damage])  # fmt: skip
         if damage == "other":
-            torch.save({"format": 1}, path)
+            torch.save({"format": CACHE_FORMAT}, path)
         corpus, said = said_on_load(root)
         assert len(said) == 1 and said[0].startswith(f"cache {path} is damaged (")
         assert said_on_load(root)[1] == []  # whole again

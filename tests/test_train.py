@@ -12,7 +12,7 @@ from conftest import REPOSITORY, TINY, snapshot
 
 from kws import checkpoints, complexity
 from kws.config import SETTINGS, parse_flags, resolve
-from kws.evaluation import evaluate
+from kws.evaluation import evaluate, features_of
 from kws.model import build
 from kws.run_folder import ROW
 from kws.speech_commands import load
@@ -123,10 +123,11 @@ def test_the_test_accuracy_is_that_of_best_pt_and_of_predictions_csv(run, data_d
     model = build(resolve(("best.pt", checkpoint["config"])))
     model.load_state_dict(checkpoint["model"])
     corpus = load(data_dir)
-    test = evaluate(model, corpus.testing)
+    test = evaluate(model, corpus.testing, features_of(model, corpus.testing))
     assert (test.accuracy, test.errors) == (summary["test/accuracy"], summary["test/errors"])
     assert test.loss == pytest.approx(summary["test/loss"])
-    assert evaluate(model, corpus.validation).accuracy == summary["best/val_accuracy"]
+    validation = evaluate(model, corpus.validation, features_of(model, corpus.validation))
+    assert validation.accuracy == summary["best/val_accuracy"]
     with open(folder / "predictions.csv") as file:
         predictions = list(csv.DictReader(file))
     assert [row["clip"] for row in predictions] == corpus.testing.clips
