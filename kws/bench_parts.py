@@ -50,9 +50,12 @@ def timed_parts(config):
             to_float(unshifted[rows])
             mark.append(time.perf_counter())
             waveforms = batches.augment(batches.waveforms, rows, generator)
+            change = batches.spectral.draw(len(rows), generator)
             labels = batches.labels[rows]
             mark.append(time.perf_counter())
             features = network.features(waveforms)
+            mark.append(time.perf_counter())
+            features = change(features)
             mark.append(time.perf_counter())
             logits = network.network(features)
             loss = torch.nn.functional.binary_cross_entropy_with_logits(logits, labels)
@@ -65,10 +68,11 @@ def timed_parts(config):
             marks.append(mark)
         marks = marks[:-1] if len(order) % config.batch_size else marks  # the last batch is a smaller one
         moments = torch.tensor(marks, dtype=torch.float64)
-        assembly, augmented, features, forward, backward, step = (1000 * moments.diff(dim=1).median(0).values).tolist()
+        milliseconds = (1000 * moments.diff(dim=1).median(0).values).tolist()
+        assembly, augmented, features, changed, forward, backward, step = milliseconds
         return {
             "batch assembly": assembly,
-            "augmentation": augmented - assembly,
+            "augmentation": augmented - assembly + changed,
             "front end": features,
             "forward": forward,
             "backward": backward,

@@ -103,7 +103,9 @@ def prepare(config, say=tracking.notice, cpus=None):
         corpus = resplit(corpus, config.words, config.seed)
     ahead = device.type == "cpu" and (cpus or usable_cpus()) >= 2 * config.threads
     held_out = (features_of(keyword_model, split) for split in (corpus.validation, corpus.testing))
-    return Parts(device, corpus, TrainingBatches(config, corpus, device), keyword_model, *held_out, ahead)
+    return Parts(
+        device, corpus, TrainingBatches(config, corpus, keyword_model.features), keyword_model, *held_out, ahead
+    )
 
 
 def resume_command(config, run_id):
