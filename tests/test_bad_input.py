@@ -16,8 +16,8 @@ from conftest import TINY, finish, snapshot, start
 from corpus import make_corpus
 
 SETTINGS = "words, data, data_dir, resplit, n_mels, n_fft, hop_length, normalize, channels, kernel_size, groups, " \
-    "epochs, batch_size, lr, lr_step, lr_gamma, seed, augment, shift_ms, speed, noise_prob, noise_level, gain_db, " \
-    "device, threads, study, project, entity, run_dir"  # fmt: skip
+    "epochs, batch_size, lr, lr_step, lr_gamma, seed, augment, shift_ms, noise_prob, noise_level, gain_db, speed, " \
+    "mask_ms, device, threads, study, project, entity, run_dir"  # fmt: skip
 
 FLAGS = (
     ("--n_mel=40", "flag: no setting is called 'n_mel'; did you mean n_mels?"),
