@@ -37,7 +37,7 @@ class Config:
     # Four poolings by two need 16 frames of the second: 1000 samples leave 17.
     hop_length: int = _setting(160, "samples between STFT frames", 1, 1000)
     normalize: str = _setting(
-        "none",
+        "band",
         "what is taken out of the log-mel: nothing, a clip's mean, its bands' means",
         choices=("none", "clip", "band"),
     )
@@ -56,7 +56,7 @@ class Config:
     noise_level: float = _setting(0.1, "augmentation: largest factor on the noise recording", 0.0, 1.0)
     gain_db: float = _setting(6.0, "augmentation: largest gain to either side, dB", 0.0, 40.0)
     speed: float = _setting(0.0, "augmentation: largest change of a log-mel's speed, and so its pitch", 0.0, 0.5)
-    mask_ms: float = _setting(0.0, "augmentation: longest piece of a log-mel to leave out, ms", 0.0, 1000.0)
+    mask_ms: float = _setting(300.0, "augmentation: longest piece of a log-mel to leave out, ms", 0.0, 1000.0)
     device: str = _setting("auto", "where the run computes", choices=("auto", "cpu", "cuda", "mps"))
     threads: int = _setting(1, "CPU threads; results on the CPU may differ in rounding with it", 1, 1024)
     study: str = _setting("single", "the study that the run belongs to: W&B's group")
