@@ -6,6 +6,8 @@ import importlib
 import json
 import os
 
+import torch
+
 import kws.train  # noqa: F401
 from kws.speech_commands import load
 from kws.sweep_worker import DATA_VARIABLE
@@ -15,6 +17,8 @@ from kws.sweep_worker import DATA_VARIABLE
 for name in ("ptflops.aten_engine", "wandb.sdk.launch", "pandas", "PIL.PngImagePlugin", "yaml"):
     with contextlib.suppress(ImportError):
         importlib.import_module(name)
+# A server that ever computed on several threads would fork cells that hang when they do: GNU's OpenMP is made so.
+torch.set_num_threads(1)
 data_dir, data, words = json.loads(os.environ[DATA_VARIABLE])
 with contextlib.suppress(Exception):  # whatever is wrong, each cell meets it again, and tells
     load(data_dir, data, tuple(words), keep=True)

@@ -9,9 +9,12 @@ import signal
 import subprocess
 import sys
 
+import numpy as np
 import pytest
+import soundfile
 import yaml
 from conftest import REPOSITORY, finish, start
+from corpus import make_corpus
 from sweep_runs import (
     SWEEPS,
     attempts,
@@ -56,6 +59,18 @@ def test_the_first_run_of_every_sweep_file(work, kws, path):
     [(folder, (config, summary))] = runs_of("runs").items()
     assert summary["state"] == "finished" and config["study"] == path.stem and config["epochs"] == 1
     assert {name: config[name] for name in values} == values or not cell
+
+
+def test_cells_with_several_threads_run_after_the_first_reading_of_the_data(work):
+    folder = make_corpus(work / "data")
+    for name in ("long", "longer"):  # so much is worked on with several threads
+        soundfile.write(folder / f"_background_noise_/{name}.wav", np.zeros(960_000, np.int16), 16000, subtype="PCM_16")
+    path = write_sweep(work, {"threads": {"value": 2}, "seed": {"values": [0, 1]}})
+    environment = {
+        "KWS_DATA": str(work / "data"), "OMP_NUM_THREADS": "2",
+        "KWS_CACHE": str(work / "cache"),  # empty: the fork server reads every recording
+    }  # fmt: skip
+    assert finish(start("sweep", path, "--jobs=2", env=environment), timeout=60).status == 0
 
 
 def test_a_sweep_is_the_same_runs_as_kws_train(work, kws):
