@@ -53,6 +53,7 @@ class PlainModel(nn.Module):
         self.mel = torchaudio.transforms.MelSpectrogram(
             SAMPLE_RATE, n_fft=config.n_fft, hop_length=config.hop_length, n_mels=config.n_mels
         )
+        self.mean_over = {"none": None, "clip": (1, 2), "band": 2}[config.normalize]
         layers, channels = [], config.n_mels
         for groups in (1, config.groups, config.groups, config.groups):
             layers += [
@@ -65,7 +66,10 @@ class PlainModel(nn.Module):
         self.network = nn.Sequential(*layers, nn.AdaptiveAvgPool1d(1), nn.Flatten(), nn.Linear(channels, 1))
 
     def forward(self, waveforms):
-        return self.network(torch.log(self.mel(waveforms) + 1e-6)).squeeze(1)
+        features = torch.log(self.mel(waveforms) + 1e-6)
+        if self.mean_over is not None:
+            features = features - features.mean(dim=self.mean_over, keepdim=True)
+        return self.network(features).squeeze(1)
 
 
 class PlainLoop:

@@ -56,8 +56,9 @@ def test_data_that_are_missing_are_named(kws, work):
     assert outcome.err.splitlines()[-1].startswith("kws: data: ")
 
 
-def test_the_plain_loop_trains_the_same_network_on_the_same_clips(data_dir):
-    config = resolve(("test", {"data_dir": str(data_dir), "groups": 4}))
+@pytest.mark.parametrize("normalize", ("none", "clip", "band"))
+def test_the_plain_loop_trains_the_same_network_on_the_same_clips(data_dir, normalize):
+    config = resolve(("test", {"data_dir": str(data_dir), "groups": 4, "normalize": normalize}))
     ours = model.build(config).eval()
     plain = bench_baseline.PlainLoop(config, workers=0)
     names = list(plain.model.network.state_dict())
