@@ -30,11 +30,10 @@ class TrainingBatches:
         self.augment = Augmentation(config, corpus, device) if config.augment else None
         self.spectral = SpectralAugmentation(config, layer) if config.augment else None
         margin = self.augment.margin if self.augment else 0
-        padded = corpus.training.padded
-        if margin > MARGIN:
-            padded = torch.nn.functional.pad(padded, (margin - MARGIN, margin - MARGIN))
-        surplus = (padded.shape[1] - N_SAMPLES) // 2 - margin
-        self.waveforms = padded[:, surplus : padded.shape[1] - surplus].to(device)
+        padded, spare = corpus.training.padded, MARGIN - margin
+        if spare < 0:
+            padded, spare = torch.nn.functional.pad(padded, (-spare, -spare)), 0
+        self.waveforms = padded.narrow(1, spare, margin + N_SAMPLES + margin).to(device)
         self.labels = corpus.training.labels.to(device)
 
     def __len__(self):
