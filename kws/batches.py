@@ -1,7 +1,7 @@
 """Training batches: a seeded order of the clips, augmented as a few tensor operations a batch."""
 
 from collections import deque
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 
 import torch
 
@@ -10,6 +10,7 @@ from kws.errors import KwsError
 from kws.spectral_augmentation import SpectralAugmentation
 from kws.speech_commands import MARGIN, N_SAMPLES, SAMPLE_RATE
 
+FULL_SCALE = 32768  # of int16 samples
 AHEAD = 2  # batches whose features wait, or are at work: with one, each side waits for the other's slower batches
 
 
@@ -29,11 +30,12 @@ class TrainingBatches:
         self.batch_size = config.batch_size
         self.augment = Augmentation(config, corpus, device) if config.augment else None
         self.spectral = SpectralAugmentation(config, layer) if config.augment else None
-        margin = self.augment.margin if self.augment else 0
-        padded, spare = corpus.training.padded, MARGIN - margin
-        if spare < 0:
-            padded, spare = torch.nn.functional.pad(padded, (-spare, -spare)), 0
-        self.waveforms = padded.narrow(1, spare, margin + N_SAMPLES + margin).to(device)
+        padded = corpus.training.padded
+        spare = max(0, self.augment.margin - MARGIN) if self.augment else 0
+        if spare:
+            padded = torch.nn.functional.pad(padded, (spare, spare))
+        self.seconds = padded.to(device).flatten().unfold(0, N_SAMPLES, 1)  # every second of it, as a view
+        self.starts = torch.arange(len(padded), device=device) * padded.shape[1] + spare + MARGIN
         self.labels = corpus.training.labels.to(device)
 
     def __len__(self):
@@ -47,10 +49,10 @@ class TrainingBatches:
         order = torch.randperm(len(self.labels), generator=generator).to(self.labels.device)
         for rows in order.split(self.batch_size):
             if self.augment:
-                waveforms = self.augment(self.waveforms, rows, generator)
+                waveforms = self.augment(self.seconds, self.starts[rows], generator)
                 change = self.spectral.draw(len(rows), generator)
             else:
-                waveforms, change = to_float(self.waveforms[rows]), _unchanged
+                waveforms, change = to_float(self.seconds.index_select(0, self.starts[rows])), _unchanged
             yield waveforms, change, self.labels[rows]
 
 
@@ -74,21 +76,21 @@ class Augmentation:
                 )
             self.noise = to_float(corpus.noise.to(device)).unfold(0, N_SAMPLES, 1)  # every second of it, as a view
 
-    def __call__(self, padded, rows, generator):
-        """Return augmented (batch, 16000) waveforms of `rows` of `padded` (clips, 16000 + 2 x margin) int16."""
-        batch, device = len(rows), padded.device
+    def __call__(self, seconds, starts, generator):
+        """Return augmented (batch, 16000) waveforms: the int16 `seconds` (n, 16000) at about `starts` (batch,)."""
+        batch, device = len(starts), seconds.device
 
         def uniform(low, high):
             return torch.empty(batch).uniform_(low, high, generator=generator).to(device)
 
-        shift = torch.randint(2 * self.margin + 1, (batch,), generator=generator).to(device)
+        shift = torch.randint(2 * self.margin + 1, (batch,), generator=generator).to(device) - self.margin
         gain = 10 ** (uniform(-self.gain_db, self.gain_db) / 20)
-        waveforms = to_float(padded.unfold(1, N_SAMPLES, 1)[rows, shift])
-        waveforms *= gain[:, None]
+        waveforms = seconds.index_select(0, starts + shift).float()
+        waveforms *= gain[:, None] / FULL_SCALE
         if self.noisy:
             start = torch.randint(len(self.noise), (batch,), generator=generator).to(device)
             level = uniform(0, self.noise_level) * (uniform(0, 1) < self.noise_prob)
-            waveforms.addcmul_(self.noise[start], level[:, None])
+            waveforms.addcmul_(self.noise.index_select(0, start), level[:, None])
         return waveforms
 
 
@@ -98,23 +100,41 @@ def with_features(batches, layer, ahead):
     ahead: a thread computes them for the coming batches while the caller works on this one. That gives the same
     numbers; it needs a CPU that has nothing else to do.
     """
-
-    def compute(waveforms, change):
-        return change(layer(waveforms))
-
     if not ahead:
         for waveforms, change, labels in batches:
-            yield compute(waveforms, change), labels
+            yield change(layer(waveforms)), labels
         return
     coming = deque()
     with ThreadPoolExecutor(1) as thread:
         for waveforms, change, labels in batches:
-            coming.append((thread.submit(compute, waveforms, change), labels))
+            coming.append((_Features(thread, layer, waveforms, change), labels))
             if len(coming) > AHEAD:
-                features, labels = coming.popleft()
-                yield features.result(), labels
-        for features, labels in coming:
-            yield features.result(), labels
+                yield _next(coming)
+        while coming:
+            yield _next(coming)
+
+
+def _next(coming):
+    """Take the first (log-mels, labels). Until they are there, make others that the thread has not begun."""
+    features, labels = coming.popleft()
+    for other, _ in coming:
+        if features.future.done():
+            break
+        other.make_here()
+    return features.future.result(), labels
+
+
+class _Features:
+    """A batch's log-mels, made by a thread or by whoever comes first."""
+
+    def __init__(self, thread, layer, waveforms, change):
+        self.make = lambda: change(layer(waveforms))
+        self.future = thread.submit(self.make)
+
+    def make_here(self):
+        if self.future.cancel():  # the thread has not begun
+            self.future = Future()
+            self.future.set_result(self.make())
 
 
 def _unchanged(log_mel):
@@ -123,4 +143,4 @@ def _unchanged(log_mel):
 
 def to_float(samples):
     """int16 samples to float32 in [-1, 1)."""
-    return samples.float() / 32768
+    return samples.float() / FULL_SCALE

@@ -37,7 +37,6 @@ def timed_parts(config):
     """
     run = train.Run(config, train.prepare(config), None, None, None)
     batches, network, optimizer = run.parts.batches, run.parts.model, run.optimizer
-    unshifted = batches.waveforms.narrow(1, batches.augment.margin, N_SAMPLES)
     gflop = _step_gflop(network, config)
 
     def once():
@@ -47,9 +46,9 @@ def timed_parts(config):
         order = torch.randperm(len(batches.labels), generator=generator)
         for rows in order.split(config.batch_size):
             mark = [time.perf_counter()]
-            to_float(unshifted[rows])
+            to_float(batches.seconds.index_select(0, batches.starts[rows]))
             mark.append(time.perf_counter())
-            waveforms = batches.augment(batches.waveforms, rows, generator)
+            waveforms = batches.augment(batches.seconds, batches.starts[rows], generator)
             change = batches.spectral.draw(len(rows), generator)
             labels = batches.labels[rows]
             mark.append(time.perf_counter())

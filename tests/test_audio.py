@@ -97,6 +97,13 @@ def test_equals_torchaudio_for_further_values(changed):
         assert_equal(SIGNALS["batch"].to(dtype), **BASE | changed)
 
 
+def test_a_waveform_of_half_a_window_cannot_be_reflected_as_in_torchaudio():
+    assert_equal(SIGNALS["noise"][:201], **BASE)
+    for layer in (LogMelFilterBanks(), torchaudio.transforms.MelSpectrogram(RATE)):
+        with pytest.raises(RuntimeError, match="[Pp]adding"):
+            layer(torch.zeros(1, 200))
+
+
 @pytest.mark.parametrize("samplerate", (8000, 22050, 44100))
 def test_equals_torchaudio_at_other_sample_rates(samplerate):
     layer = LogMelFilterBanks(samplerate=samplerate, n_mels=40)

@@ -1,12 +1,14 @@
 """Training batches: a seeded order, and augmentation that stays within its settings and out of the other splits."""
 
+import threading
+import time
 from pathlib import Path
 
 import pytest
 import torch
 
 from kws.audio import LogMelFilterBanks
-from kws.batches import Augmentation, TrainingBatches, epoch_generator, to_float
+from kws.batches import Augmentation, TrainingBatches, epoch_generator, to_float, with_features
 from kws.config import resolve
 from kws.errors import KwsError
 from kws.speech_commands import MARGIN, Corpus, Split, load
@@ -149,7 +151,33 @@ def test_int16_becomes_floats_in_minus_one_to_one():
     assert to_float(torch.tensor([-32768, 0, 16384], dtype=torch.int16)).tolist() == [-1.0, 0.0, 0.5]
 
 
-def test_augmentation_can_be_called_on_chosen_rows():
+def test_augmentation_can_be_called_on_chosen_seconds():
     augment = Augmentation(config(**QUIET), corpus(), CPU)
-    rows = torch.tensor([3, 3, 5])
-    assert order(augment(corpus().training.waveforms, rows, epoch_generator(0, 1))) == [3, 3, 5]
+    seconds = corpus().training.waveforms
+    assert order(augment(seconds, torch.tensor([3, 3, 5]), epoch_generator(0, 1))) == [3, 3, 5]
+
+
+@pytest.mark.parametrize("ahead", (False, True))
+def test_features_come_once_each_in_their_order_whoever_makes_them(ahead):
+    made_by = []
+
+    def layer(waveforms):
+        made_by.append(threading.current_thread())
+        time.sleep(0.02)  # slower than the caller, which does nothing
+        return waveforms * 2
+
+    drawn = ((torch.full((3,), float(n)), lambda log_mel: log_mel + 1, n) for n in range(9))
+    got = [(features.tolist(), labels) for features, labels in with_features(drawn, layer, ahead)]
+    assert got == [([2.0 * n + 1] * 3, n) for n in range(9)]
+    assert len(made_by) == 9 and threading.main_thread() in made_by
+    assert len(set(made_by)) == 1 + ahead  # ahead: the thread and, rather than wait for it, the caller
+
+
+@pytest.mark.parametrize("ahead", (False, True))
+def test_an_error_in_the_features_reaches_the_caller(ahead):
+    def layer(waveforms):
+        raise MemoryError("no room")
+
+    drawn = ((torch.zeros(3), lambda log_mel: log_mel, n) for n in range(9))
+    with pytest.raises(MemoryError, match="no room"):
+        list(with_features(drawn, layer, ahead))
