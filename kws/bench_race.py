@@ -6,7 +6,7 @@ What one form leaves in the allocator would change the time of the next; a machi
 import multiprocessing
 
 from kws.errors import KwsError
-from kws.sweep_worker import fork_server
+from kws.sweep_worker import check_temporary_folder, fork_server
 
 
 def prepare_server(config):
@@ -14,6 +14,7 @@ def prepare_server(config):
 
     It is the fork server of `kws sweep` with the bench's own modules; it keeps the environment that it starts in.
     """
+    check_temporary_folder()
     fork_server(config, "kws.bench_clock", "kws.bench_parts", "kws.bench_baseline")
 
 

@@ -2,7 +2,6 @@
 
 import hashlib
 import os
-import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -242,8 +241,8 @@ def cache_folder():
         return Path(os.environ["XDG_CACHE_HOME"]) / "kws"
     try:
         return Path.home() / ".cache" / "kws"
-    except RuntimeError:  # no home
-        return Path(tempfile.gettempdir()) / f"kws-cache-{os.getuid()}"
+    except RuntimeError:  # no home; a sweep's cells have a tempfile.tempdir each, but this is for all of them
+        return Path(os.environ.get("TMPDIR") or "/tmp") / f"kws-cache-{os.getuid()}"
 
 
 def _cache_path(folder, words):

@@ -11,6 +11,7 @@ from kws.files import write_text
 from kws.machine import usable_cpus
 from kws.sweep_display import make_display
 from kws.sweep_file import load_sweep
+from kws.sweep_worker import check_temporary_folder
 
 
 @dataclass(frozen=True)
@@ -52,6 +53,7 @@ def run(path, overrides=(), jobs=None, storage=None, count=None, retry_failed=Fa
     if not 1 <= jobs <= 1024:
         raise KwsError(f"--jobs: is {jobs}, but must lie between 1 and 1024")
     _check_data(sweep)
+    check_temporary_folder()
     from kws.sweep_engine import Engine
     from kws.sweep_journal import storage_errors
     from kws.sweep_storage import SharedSweep

@@ -6,13 +6,25 @@ import multiprocessing
 import os
 import signal
 import sys
+import tempfile
 import threading
 import traceback
 
 from kws.errors import KwsError
 
 FAILED = 1  # exit status; a preempted cell exits with 128 + signal, as kws train does
+LONGEST_TEMPORARY = 71  # bytes; /pymp-…/listener-… makes it the path of a socket: at most 103 on macOS, 107 on Linux
 DATA_VARIABLE = "KWS_SWEEP_DATA"  # tells the fork server, which takes no arguments, what data to read
+
+
+def check_temporary_folder():
+    """Raise KwsError where the fork server could not have its socket among the temporary files."""
+    folder = tempfile.gettempdir()
+    if len(os.fsencode(folder)) > LONGEST_TEMPORARY:
+        raise KwsError(
+            f"TMPDIR: {folder} is too long a path for a sweep's socket (at most {LONGEST_TEMPORARY} bytes); "
+            "set TMPDIR to a shorter one, such as /tmp"
+        )
 
 
 def fork_server(config, *modules):
@@ -45,7 +57,9 @@ def run_cell(connection, log_path, directory, config, run_id, sweep_id, cpus):
         def on_epoch(row):
             connection.send(("epoch", row))
 
-        train(config, run_id, resume=True, sweep_id=sweep_id, on_epoch=on_epoch, cpus=cpus)
+        # W&B's client removes its tables' temporary folders when Python exits, but a forked process ends without that.
+        with tempfile.TemporaryDirectory(prefix="kws-") as tempfile.tempdir:
+            train(config, run_id, resume=True, sweep_id=sweep_id, on_epoch=on_epoch, cpus=cpus)
     except KwsError as error:
         _fail(connection, str(error))
     except Exception as error:

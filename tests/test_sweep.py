@@ -8,12 +8,13 @@ import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 
 import numpy as np
 import pytest
 import soundfile
 import yaml
-from conftest import REPOSITORY, finish, start
+from conftest import REPOSITORY, TINY, finish, start
 from corpus import make_corpus
 from sweep_runs import (
     SWEEPS,
@@ -96,6 +97,26 @@ def test_a_sweep_is_the_same_runs_as_kws_train(work, kws):
         assert seen["summary"]["test/accuracy"] == summary["test/accuracy"]
     copy = yaml.safe_load((journal(work).parent / "sweep.yaml").read_text())
     assert copy["method"] == "grid" and copy["parameters"]["n_mels"] == {"values": [20, 40]}
+
+
+def test_nothing_is_left_among_temporary_files(work):
+    path = write_sweep(work, {"seed": {"values": [0, 1]}})
+    with tempfile.TemporaryDirectory(prefix="kws-") as folder:
+        for command in (("sweep", path), ("train", *TINY), ("report",)):
+            assert finish(start(*command, env={"TMPDIR": folder})).status == 0
+            assert os.listdir(folder) == [], command
+
+
+def test_a_folder_for_temporary_files_too_deep_for_a_socket(work):
+    path = write_sweep(work, {"seed": {"values": [0, 1]}})
+    deep = work / ("deep" * 20)
+    deep.mkdir()
+    outcome = finish(start("sweep", path, env={"TMPDIR": str(deep)}))
+    assert (outcome.status, outcome.out) == (2, "")
+    assert outcome.err == (
+        f"kws: TMPDIR: {deep} is too long a path for a sweep's socket (at most 71 bytes); set TMPDIR to a shorter one, "
+        "such as /tmp\n"
+    )
 
 
 def test_a_finished_sweep_is_not_run_again(work, kws):
