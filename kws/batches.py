@@ -11,7 +11,7 @@ from kws.spectral_augmentation import SpectralAugmentation
 from kws.speech_commands import MARGIN, N_SAMPLES, SAMPLE_RATE
 
 FULL_SCALE = 32768  # of int16 samples
-AHEAD = 2  # batches whose features wait, or are at work: with one, each side waits for the other's slower batches
+AHEAD = 4  # batches whose features wait or are at work: the thread has some left while the caller makes one itself
 
 
 def epoch_generator(seed, epoch):
