@@ -27,8 +27,7 @@ settings.load_profile("patient")
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
-@pytest.fixture(autouse=True)
-def surroundings(monkeypatch, tmp_path_factory):
+def isolate(monkeypatch, tmp_path_factory):
     """No account, no settings of the person who runs the tests; W&B offline; home and caches of the tests' own."""
     os.environ.pop("WANDB_SERVICE", None)  # for good: W&B's client sets it, for a service that ends with its test
     for name in list(os.environ):
@@ -41,6 +40,20 @@ def surroundings(monkeypatch, tmp_path_factory):
     monkeypatch.delenv("XDG_CONFIG_HOME", raising=False)
     monkeypatch.setenv("WANDB_MODE", "offline")
     monkeypatch.setenv("WANDB_ERROR_REPORTING", "false")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def surroundings_of_fixtures(tmp_path_factory):
+    """What a module's tests share is made before the first test's own surroundings."""
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        isolate(monkeypatch, tmp_path_factory)
+        yield
+
+
+@pytest.fixture(autouse=True)
+def surroundings(monkeypatch, tmp_path_factory):
+    """What the tests before left in the environment is gone."""
+    isolate(monkeypatch, tmp_path_factory)
 
 
 @pytest.fixture(scope="session")
