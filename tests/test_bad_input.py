@@ -362,7 +362,9 @@ def finished(tmp_path_factory, data_dir):
 
     folder = tmp_path_factory.mktemp("finished")
     settings = {"channels": 8, "epochs": 1, "batch_size": 16, "data_dir": str(data_dir), "run_dir": str(folder)}
-    run = train(resolve(("test", settings)), "done", say=print)
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        monkeypatch.chdir(folder)  # W&B's client makes its folder where it is
+        run = train(resolve(("test", settings)), "done", say=print)
     return {path.name: path.read_bytes() for path in run.iterdir()}
 
 
