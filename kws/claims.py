@@ -26,9 +26,9 @@ class Claim:
 
 def claims(study):
     """Return the Claims that concern this study: the n_mels study's three, the groups study's three, or none."""
-    if study.is_search or len(study.cells) < 2:
+    if study.is_search or len(study.compared) < 2:
         return []
-    cells = {cell.values.get(name): cell for name in study.parameters for cell in study.cells}
+    cells = {cell.values.get(name): cell for name in study.parameters for cell in study.compared}
     if study.parameters == ["n_mels"]:
         found = [_about_equal(study)]
         if 80 in cells:
@@ -58,7 +58,7 @@ def _about_equal(study):
 def _less_stable(study, cell_80):
     text = "n_mels 80 trains less stably."
     spread_80 = {run.seed: last_epochs_spread(run) for run in cell_80.runs}
-    others = [cell for cell in study.cells if cell is not cell_80]
+    others = [cell for cell in study.compared if cell is not cell_80]
     spread_others = {
         seed: sum(spreads) / len(spreads)
         for seed in study.seeds
@@ -66,8 +66,10 @@ def _less_stable(study, cell_80):
         == len(others)
     }
     difference = paired_difference(spread_others, spread_80)
-    if math.isnan(difference.p) or difference.n < FEWEST_SEEDS:
+    if difference.n < FEWEST_SEEDS:
         return Claim(text, NOT_CONFIRMED, f"Spread over the last epochs: {_few_seeds([(0, 0, difference, 0)])}")
+    if math.isnan(difference.p):
+        return Claim(text, NOT_CONFIRMED, "A run of one epoch has no spread over its last epochs.")
     numbers = (
         f"Over a run's last epochs the standard deviation of validation accuracy is {points(cell_80.stability.mean)} "
         f"points at 80 and {points(sum(spread_others.values()) / len(spread_others))} at the others in the mean "
@@ -85,7 +87,7 @@ def _best(study, cell_20):
     mine = [pair for pair in pairs if cell_20 in pair[:2]]
     # Differences turned so that they read: 20 minus the other.
     leads = [(item.mean if b is cell_20 else -item.mean, p) for a, b, item, p in mine]
-    means = ", ".join(f"{cell.short_label}: {percent(cell.test.mean)}" for cell in study.cells)
+    means = ", ".join(f"{cell.short_label}: {percent(cell.test.mean)}" for cell in study.compared)
     closest = min(mine, key=lambda pair: abs(pair[2].mean))
     numbers = f"Mean test accuracy is {means}; the nearest pair is {_gap(closest)}."
     if _too_few(mine):
@@ -94,8 +96,9 @@ def _best(study, cell_20):
         return Claim(text, CONFIRMED, numbers)
     if any(lead < 0 and p < SIGNIFICANT for lead, p in leads):
         return Claim(text, REFUTED, numbers)
-    place = sum(lead < 0 for lead, _ in leads) + 1
-    return Claim(text, NOT_CONFIRMED, f"{numbers} 20 stands in place {place}, but its lead or lag may be chance.")
+    leads = [round(lead, 9) for lead, _ in leads]
+    stands = f"{'shares' if 0 in leads else 'stands in'} place {sum(lead < 0 for lead in leads) + 1}"
+    return Claim(text, NOT_CONFIRMED, f"{numbers} 20 {stands}, but its lead or lag may be chance.")
 
 
 def _equal_time(study):
@@ -159,8 +162,8 @@ def _doublings(study, what):
 def _all_pairs(study, value, resolution=0.0):
     """Return (a, b, Difference b - a, Holm-corrected p) for every two cells."""
     pairs = []
-    for index, a in enumerate(study.cells):
-        for b in study.cells[index + 1 :]:
+    for index, a in enumerate(study.compared):
+        for b in study.compared[index + 1 :]:
             values = ({run.seed: value(run) for run in cell.runs} for cell in (a, b))
             pairs.append((a, b, paired_difference(*values, resolution)))
     return [(*pair, p) for pair, p in zip(pairs, holm([item.p for _, _, item in pairs]), strict=True)]
@@ -169,6 +172,8 @@ def _all_pairs(study, value, resolution=0.0):
 def _gap(pair):
     a, b, item, p = pair
     low, high = (a, b) if item.mean >= 0 else (b, a)
+    if not item.n:
+        return f"unknown: {low.label} and {high.label} share no seed"
     if math.isnan(item.p):
         return f"{points(abs(item.mean))} points between {low.label} and {high.label} (no interval)"
     bounds = (item.low, item.high) if item.mean >= 0 else (-item.high, -item.low)

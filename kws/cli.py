@@ -70,8 +70,8 @@ def _parser():
     data.add_argument("--words", default="no,yes", help="the two words (default: no,yes)")
     data.add_argument("--archive", metavar="FILE", help="take this speech_commands_v0.02.tar.gz instead of the network")
     data.add_argument("--synthetic", action="store_true", help="speak a synthetic corpus with espeak-ng instead")
-    data.add_argument("--clips", type=int, default=4368, help="synthetic: how many clips (default: 4368)")
-    data.add_argument("--seed", type=int, default=0, help="synthetic: of the voices (default: 0)")
+    data.add_argument("--clips", type=int, help="synthetic: how many clips (default: 4368)")
+    data.add_argument("--seed", type=int, help="synthetic: of the voices (default: 0)")
 
     usage = "kws train [--config FILE.yaml] [--resume RUN_ID] [--KEY=VALUE ...]"
     train = command("train", _train, "one tracked run", usage=usage)
@@ -147,11 +147,22 @@ def _data(options):
     settings = {"words": options.words} | ({"data_dir": options.root} if options.root else {})
     settings |= {"data": "synthetic"} if options.synthetic else {}
     config = resolve(("kws data", settings))
+    for name, given, belongs in (
+        ("--archive", options.archive is not None, not options.synthetic),
+        ("--clips", options.clips is not None, options.synthetic),
+        ("--seed", options.seed is not None, options.synthetic),
+    ):
+        if given and not belongs:
+            raise KwsError(
+                f"{name}: is for {'--synthetic' if not options.synthetic else 'the real data'}; leave it out"
+            )
     if options.synthetic:
         from kws.synthetic import speak
 
         with show.progress("speaking", unit="clips") as progress:
-            speak(config.data_dir, config.words, options.clips, options.seed, progress=progress)
+            given = {"clips": options.clips, "seed": options.seed}
+            given = {name: value for name, value in given.items() if value is not None}
+            speak(config.data_dir, config.words, **given, progress=progress)
     else:
         from kws.fetch import fetch
 

@@ -127,6 +127,8 @@ def parse_flags(arguments):
             raise KwsError(f"flag: {one_line(flag)!r} is not a --KEY=VALUE; see kws train --help")
         key, equals, value = flag[2:].partition("=")
         name = setting_name(key, "flag")
+        if key.replace("-", "_") in RECORDED:
+            raise KwsError(f"flag: --{one_line(key)} is not a setting: a run records it by itself")
         if not equals:
             boolean = name in SETTINGS and SETTINGS[name].type is bool
             if rest and not rest[0].startswith("--"):

@@ -1,5 +1,6 @@
 """Where a data set lies, and whether all of it is there: told from names and sizes, before any clip is read."""
 
+import difflib
 import json
 import os
 import shlex
@@ -54,7 +55,18 @@ def check_whole(folder, words):
     """
     fault, command = diagnose(folder, words)
     if fault:
+        if Path(folder).name == FOLDERS["speech_commands"]:
+            check_words(words)  # no data set has what was misspelt
         raise KwsError(f"data: {folder} {fault}; run: {command}")
+
+
+def check_words(words):
+    """Raise KwsError where Speech Commands has no such word."""
+    for word in words:
+        if word not in CLIPS:
+            near = difflib.get_close_matches(word, CLIPS, n=1)
+            hint = f"did you mean {near[0]}?" if near else f"its words are: {', '.join(CLIPS)}"
+            raise KwsError(f"words: Speech Commands has no {one_line(word)!r}; {hint}")
 
 
 def diagnose(folder, words):

@@ -5,7 +5,6 @@ background noise and the lists are written, and its sha256 decides at the end wh
 """
 
 import contextlib
-import difflib
 import io
 import os
 import re
@@ -14,7 +13,18 @@ from pathlib import Path
 
 from kws.archive import Hashed, members
 from kws.config import one_line
-from kws.data_folder import CLIPS, FOLDERS, LISTS, MARKER, NOISE_FOLDER, check_whole, diagnose, fault_of, read_marker
+from kws.data_folder import (
+    CLIPS,
+    FOLDERS,
+    LISTS,
+    MARKER,
+    NOISE_FOLDER,
+    check_whole,
+    check_words,
+    diagnose,
+    fault_of,
+    read_marker,
+)
 from kws.download import PAUSES_S, Download
 from kws.errors import KwsError
 from kws.files import write_json
@@ -40,7 +50,7 @@ def fetch(data_dir, words, archive=None, url=URL, sha256=SHA256, progress=None, 
             check_whole(folder, words)
         if diagnose(folder, words) == (None, None):
             return folder
-        _check_words(words)
+        check_words(words)
         if archive is not None:
             _open(archive, url, pauses).close()  # a wrong path is told before anything is made
         place = folder.resolve()
@@ -80,14 +90,6 @@ def _put_in_place(part, place, old):
             raise KwsError(f"{place}: appeared during the fetch and is not ours; remove it and run kws data again")
         os.rename(place, old)
     os.rename(part, place)
-
-
-def _check_words(words):
-    for word in words:
-        if word not in CLIPS:
-            near = difflib.get_close_matches(word, CLIPS, n=1)
-            hint = f"did you mean {near[0]}?" if near else f"its words are: {', '.join(CLIPS)}"
-            raise KwsError(f"words: Speech Commands has no {one_line(word)!r}; {hint}")
 
 
 @contextlib.contextmanager

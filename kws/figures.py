@@ -209,9 +209,10 @@ def pareto(points):
     """Return the indices of the (cost, accuracy) points that no other point beats, cheapest first."""
     front, highest = [], -math.inf
     for index in sorted(range(len(points)), key=lambda i: (points[i][0], -points[i][1])):
-        if points[index][1] > highest:
+        accuracy = round(points[index][1], 9)  # as many errors, added in another order, are the same mean
+        if accuracy > highest:
             front.append(index)
-            highest = points[index][1]
+            highest = accuracy
     return front
 
 

@@ -28,7 +28,7 @@ class Clip:
 
 
 def misheard(study, data_dir=None):
-    """Return (clips, how many test clips at least one run misheard): the dozen most often misheard, worst first.
+    """Return (clips, how many test clips at least one run misheard, how many were tested), the dozen worst first.
 
     The sound is looked for below `data_dir` (the folder that holds SpeechCommands/), else where the runs found it.
     """
@@ -40,7 +40,7 @@ def misheard(study, data_dir=None):
             if not is_right(prediction):
                 wrong[clip] = wrong.get(clip, 0) + 1
     if not wrong:
-        return [], 0
+        return [], 0, len(seen)
 
     def right_probability(clip):
         return sum(p if label else 1 - p for label, p in seen[clip]) / len(seen[clip])
@@ -54,7 +54,7 @@ def misheard(study, data_dir=None):
         media = _media(folder, clip)
         counts = (wrong[clip], len(seen[clip]), right_probability(clip))
         clips.append(Clip(clip, words[label], words[1 - label], *counts, *media))
-    return clips, len(wrong)
+    return clips, len(wrong), len(seen)
 
 
 def _folder(study, data_dir):

@@ -37,8 +37,10 @@ def write(results, out_dir, data_dir=None):
             for spec in specs:
                 save(spec, out_dir / "figures")
         write_text(out_dir / "runs.csv", _runs_csv(found, results.excluded))
-        write_text(out_dir / "report.md", markdown(drawn))
-        write_text(out_dir / "index.html", page(drawn, data_dir))
+        counted = {study.name for study in found}
+        lost = [item for item in results.excluded if item.study and item.study not in counted]
+        write_text(out_dir / "report.md", markdown(drawn, lost))
+        write_text(out_dir / "index.html", page(drawn, lost, data_dir))
     except OSError as error:
         raise KwsError(f"{out_dir}: the report cannot be written ({error.strerror}); choose another --out") from error
     return out_dir / "index.html"

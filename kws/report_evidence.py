@@ -74,10 +74,10 @@ def misheard_section(study, data_dir):
     runs = sum(bool(run.predictions) for run in study.runs)
     if not runs:
         return ""
-    clips, total = misheard(study, data_dir)
+    clips, total, tested = misheard(study, data_dir)
     if not clips:
         return f"<h3>Misheard clips</h3><p>No test clip was misheard by any of the {runs} runs.</p>"
-    lead = f"{total} of {study.data_info['test']} test clips were misheard by at least one of {runs} runs."
+    lead = f"{total:,} of {tested:,} test clips were misheard by at least one of {runs} runs."
     lead += f" The {len(clips)} most often misheard:" if total > len(clips) else " The most often misheard first:"
     if any(clip.wav for clip in clips):
         lead += " each with its sound and its log-mel picture, a second wide, 0 to 8 kHz from bottom to top."
@@ -127,7 +127,7 @@ def runs_section(study):
         for name in heads
     )
     return (
-        f'<h3>All runs</h3><div class="tall" tabindex="0" role="region" aria-label="All runs of {escape(study.name)}">'
+        f'<h3>All runs</h3><div class="tall" tabindex="0" role="region" aria-label="All runs of {escape(study.title)}">'
         f'<table class="runs"><caption>{len(study.runs)} runs; press a column head to sort by it</caption>'
         f"<thead><tr>{head}</tr></thead><tbody>{''.join(body)}</tbody></table></div>"
     )
@@ -137,9 +137,21 @@ def left_out_section(study):
     """Return the runs that no number counts, with the reason, and the sweep file's cells that have no finished run."""
     if not study.excluded and not study.missing:
         return '<p class="lead">No run was left out.</p>'
-    lines = [
-        f"<strong>{escape(item.name)}</strong> (<code>{escape(item.where)}</code>): {escape(item.reason)}"
-        for item in study.excluded
-    ]
+    lines = _left_out(study.excluded)
     lines += [f"<strong>{escape(name)}</strong>: in the sweep file, but no finished run" for name in study.missing]
     return f'<h3>Left out</h3><p class="lead">These count in no figure and no number.</p>{bullets(lines)}'
+
+
+def lost_section(excluded):
+    """Return the runs of studies that have no finished run; "" where there are none."""
+    if not excluded:
+        return ""
+    lead = '<h3>Studies without a result</h3><p class="lead">None of their runs can be counted.</p>'
+    return f'<article aria-label="Studies without a result">{lead}{bullets(_left_out(excluded))}</article>'
+
+
+def _left_out(excluded):
+    return [
+        f"<strong>{escape(item.name)}</strong> (<code>{escape(item.where)}</code>): {escape(item.reason)}"
+        for item in excluded
+    ]

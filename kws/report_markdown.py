@@ -1,5 +1,6 @@
 """The report as Markdown: report.md, and the tables that the W&B report shows."""
 
+import re
 from html import escape
 
 from kws.claims import claims
@@ -8,8 +9,11 @@ from kws.report_page import clips_text, facts_of
 from kws.sentences import answer, conclusions
 
 
-def markdown(drawn):
-    """Return report.md for [(study, its figures)], with the figures as links to figures/ID.png."""
+def markdown(drawn, lost=()):
+    """Return report.md for [(study, its figures)], with the figures as links to figures/ID.png.
+
+    lost: the runs left out whose study has no run that counts.
+    """
     lines = ["# Keyword-spotting studies", ""]
     for study, specs in drawn:
         lines += [f"## {plain(study.question)}", "", " ".join(plain(line) for line in answer(study)), ""]
@@ -24,6 +28,13 @@ def markdown(drawn):
             lines += [f"![{plain(spec['title'])}](figures/{spec['id']}.png)", "", plain(spec["caption"]), ""]
         lines += [f"- left out: {plain(item.name)}: {plain(item.reason)}" for item in study.excluded]
         lines += [f"- missing: {plain(name)}" for name in study.missing] + [""]
+    if lost:
+        lines += [
+            "## Studies without a result",
+            "",
+            *(f"- {plain(item.name)}: {plain(item.reason)}" for item in lost),
+            "",
+        ]
     return "\n".join(lines)
 
 
@@ -65,4 +76,5 @@ def claims_table(study):
 def plain(text):
     """Return text that Markdown shows as it is: no markup, no table bars, one line."""
     text = escape(" ".join(str(text).split()), quote=False)
-    return "".join(f"\\{c}" if c in "\\`*[]|" else c for c in text)
+    text = "".join(f"\\{c}" if c in "\\`*[]|" else c for c in text)
+    return re.sub(r"(?<![A-Za-z0-9])_|_(?![A-Za-z0-9])", r"\\_", text)  # within a word, as n_mels, it marks nothing

@@ -10,17 +10,17 @@ from importlib.resources import files
 from kws.claims import claims
 from kws.figures import summary_text
 from kws.formatting import count, p_text, seconds
-from kws.report_evidence import left_out_section, misheard_section, model_section, runs_section
+from kws.report_evidence import left_out_section, lost_section, misheard_section, model_section, runs_section
 from kws.report_html import bullets, difference, figure, stacked, table
-from kws.sentences import answer, conclusions
+from kws.sentences import answer, conclusions, split_sizes
 from kws.study import FEWEST_SEEDS, LAST_EPOCHS, SIGNIFICANT
 
 MOST_ROWS = 20  # of a search's comparison: the best ones
 METHODS = f"""
 Choices are made on validation accuracy; the test clips are only reported. A value counts as distinguishable from
-the best one if the paired t-test over equal seeds, Holm-corrected over the study's comparisons, gives p below
-{SIGNIFICANT}; with fewer than {FEWEST_SEEDS} shared seeds nothing is recommended. Since the best value is picked
-among several, its own mean is a little flattered. Intervals of an accuracy are Student's t on the arcsine scale,
+the best one if the paired t-test over the seeds that all share, Holm-corrected over the study's comparisons, gives
+p below {SIGNIFICANT}; with fewer than {FEWEST_SEEDS} shared seeds nothing is recommended. Since the best value is
+picked among several, its own mean is a little flattered. Intervals of an accuracy are Student's t on the arcsine scale,
 with at least half a clip of spread: they say where the mean of many more seeds would lie on the same clips, not
 what other speakers would do. The test on clips is McNemar's exact test, over seeds: it counts the clips that one
 configuration heard right in more seeds than the other. Stability is the standard deviation of validation accuracy
@@ -29,8 +29,11 @@ twice the multiply-accumulates of the network for one clip of a second, the log-
 """
 
 
-def page(drawn, data_dir=None):
-    """Return the page's HTML for [(study, its figures)]. Every text that comes from runs is escaped."""
+def page(drawn, lost=(), data_dir=None):
+    """Return the page's HTML for [(study, its figures)]. Every text that comes from runs is escaped.
+
+    lost: the runs left out whose study has no run that counts.
+    """
     data = {spec["id"]: spec | {"summary": summary_text(spec)} for _, found in drawn for spec in found}
     # "<" is spelled out, so that no run's name can end the script element.
     data = json.dumps(data, allow_nan=False, separators=(",", ":")).replace("<", "\\u003c")
@@ -39,9 +42,9 @@ def page(drawn, data_dir=None):
     policy = (
         f"default-src 'none'; img-src data:; media-src data:; style-src 'unsafe-inline'; script-src 'sha256-{digest}'"
     )
-    names = ", ".join(dict.fromkeys(study.name for study, _ in drawn))
-    links = "".join(f'<a href="#{study.key}">{escape(study.name)}</a>' for study, _ in drawn)
-    body = "".join(_article(study, found, data_dir) for study, found in drawn)
+    names = ", ".join(dict.fromkeys(study.title for study, _ in drawn))
+    links = "".join(f'<a href="#{study.key}">{escape(study.title)}</a>' for study, _ in drawn)
+    body = "".join(_article(study, found, data_dir) for study, found in drawn) + lost_section(lost)
     now = time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime())
     return f"""<!doctype html>
 <html lang="en" data-theme="auto">
@@ -84,7 +87,7 @@ def _article(study, found, data_dir):
         runs_section(study),
         left_out_section(study),
     )
-    return f'<article id="{study.key}" aria-label="{escape(study.name)}">{"".join(sections)}</article>'
+    return f'<article id="{study.key}" aria-label="{escape(study.title)}">{"".join(sections)}</article>'
 
 
 def _top(study):
@@ -96,7 +99,7 @@ def _top(study):
     sentences = "".join(f"<p>{escape(line)}</p>" for line in answer(study))
     facts = "".join(f"<div><dt>{name}</dt><dd>{escape(text)}</dd></div>" for name, text in facts_of(study).items())
     return (
-        f'<p class="kicker">{escape(study.name)} · {kind} · {len(study.runs)} runs</p>'
+        f'<p class="kicker">{escape(study.title)} · {kind} · {len(study.runs)} runs</p>'
         f'<h2 class="question">{escape(study.question)}</h2>{banner if study.synthetic else ""}'
         f'<div class="answer">{sentences}</div><dl class="facts">{facts}</dl>'
     )
@@ -107,13 +110,18 @@ def facts_of(study):
     info, config = study.data_info, study.runs[0].config
     corpus = "synthetic speech (espeak-ng)" if study.synthetic else "Speech Commands v0.02, real recordings"
     dealt = "; dealt anew by each seed, the test list left unread" if config.get("resplit") else ""
-    versions = config.get("versions") if isinstance(config.get("versions"), dict) else {}
+    versions = [run.config["versions"] for run in study.runs if isinstance(run.config.get("versions"), dict)]
     return {
         "Data": f"{corpus}: {' and '.join(f'“{word}”' for word in config['words'])}",
-        "Clips to train, validate, test": ", ".join(f"{info[key]:,}" for key in ("train", "val", "test")) + dealt,
+        "Clips to train, validate, test": ", ".join(split_sizes(study, key) for key in ("train", "val", "test"))
+        + dealt,
         "Runs": f"{len(study.runs)} finished; configurations: {len(study.cells)}; seeds: {len(study.seeds)}",
         "Machine": f"{_kinds(study, 'host')} ({_kinds(study, 'device_name')})",
-        "Software": ", ".join(f"{name} {versions[name]}" for name in ("kws", "torch", "python") if name in versions),
+        "Software": ", ".join(
+            f"{name} {' and '.join(sorted({str(item[name]) for item in versions if name in item}))}"
+            for name in ("kws", "torch", "python")
+            if any(name in item for item in versions)
+        ),
         "Data fingerprint": str(info["fingerprint"])[:16],
     }
 
@@ -173,7 +181,7 @@ def _differences(study):
 def clips_text(comparison):
     """Return the test on the clips of a Comparison as text."""
     if comparison.clips is None:
-        return "no predictions"
+        return "not the same clips"
     only_cell, only_best, p = comparison.clips
     return f"{only_cell} against {only_best}, {p_text(p)}"
 

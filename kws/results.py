@@ -158,8 +158,9 @@ def _numbers(summary):
 
 
 def _from_folder(folder, sweeps, progress):
-    folders = [folder] if (folder / "config.json").exists() else sorted(folder.glob("*/config.json"))
-    folders = [path.parent if path.name == "config.json" else path for path in folders]
+    folders = [folder]
+    if not (folder / "config.json").exists():
+        folders = sorted({path.parent for name in ("config", "summary") for path in folder.glob(f"*/{name}.json")})
     for done, path in enumerate(folders, 1):
         yield _read_run(path, sweeps)
         if progress:
@@ -237,7 +238,10 @@ def _from_wandb(entity, project, sweep_id, sweeps, progress):
     import wandb
 
     if not wandb.login(prompt=False, verify=False):
-        raise KwsError(f"W&B {entity}/{project}: no account is set up here; wandb login or $WANDB_API_KEY does that")
+        raise KwsError(
+            f"W&B {entity}/{project}: no account is set up here; wandb login or $WANDB_API_KEY does that "
+            "(there is no such folder here either)"
+        )
     path = "/".join(filter(None, (entity, project, sweep_id)))
 
     api = _patiently(path, wandb.Api, timeout=60)

@@ -2,8 +2,11 @@
 
 import math
 
+from kws.config import SETTINGS
 from kws.formatting import count, p_text, percent, points, value_text
-from kws.study import FEWEST_SEEDS, SIGNIFICANT, is_worse
+from kws.study import FEWEST_SEEDS, SIGNIFICANT, is_worse, shared_mean
+
+MOST_NAMED = 6  # cells in one sentence
 
 
 def _interval(item):
@@ -12,6 +15,8 @@ def _interval(item):
 
 def _list(cells):
     labels = [cell.label for cell in cells]
+    if len(labels) > MOST_NAMED:
+        labels = [*labels[: MOST_NAMED - 1], f"{len(labels) - MOST_NAMED + 1} others"]
     return labels[0] if len(labels) == 1 else f"{', '.join(labels[:-1])} and {labels[-1]}"
 
 
@@ -35,36 +40,52 @@ def _recommendation(study):
             f"{best.label} has the highest validation accuracy so far, {percent(best.val.mean)}."
         )
     if study.verdict == "too few seeds":
-        pairs = min(item.val.n for item in study.comparisons)
-        shared = "1 seed is" if pairs == 1 else f"{pairs} seeds are"
+        seeds = len(study.shared_seeds)
+        shared = "1 seed is" if seeds == 1 else f"{seeds} seeds are"
         return (
             f"No recommendation yet: only {shared} shared by the compared values, "
             f"and at least {FEWEST_SEEDS} (better 5) are needed. "
             f"{best.label} has the highest mean validation accuracy so far, {percent(best.val.mean)}."
         )
-    scores = f"mean validation accuracy ({percent(best.val.mean)}, {best.val.n} seeds)"
+    seeds = f"{len(study.shared_seeds)} {'shared ' if any_more(study) else ''}seeds"
+    scores = f"mean validation accuracy ({percent(shared_mean(study, best))}, {seeds})"
+    ties = [
+        cell for cell in study.compared if cell is not best and shared_mean(study, cell) == shared_mean(study, best)
+    ]
+    has = f"has, as {_list(ties)} {'does' if len(ties) == 1 else 'do'}, the highest" if ties else "has the highest"
     if study.verdict == "clear winner":
         nearest = max(study.comparisons, key=lambda item: item.val.mean)
         rest = "the other value" if len(study.comparisons) == 1 else "every other value"
         return (
-            f"Take {best.label}: it has the highest {scores}, and {rest} is distinguishably lower, the nearest, "
+            f"Take {best.label}: it {has} {scores}, and {rest} is distinguishably lower, the nearest, "
             f"{nearest.cell.label}, by {points(-nearest.val.mean)} points "
             f"({_loss_interval(nearest.val)}, Holm-corrected {p_text(nearest.val.p_holm)})."
         )
-    equals = [item for item in study.comparisons if not is_worse(item)]
+    equals = [item.cell for item in study.comparisons if not is_worse(item)]
     worse = [item.cell for item in study.comparisons if is_worse(item)]
     tail = f"; {_list(worse)} {'is' if len(worse) == 1 else 'are'} distinguishably lower" if worse else ""
     if taken is best:
+        if all(cell.flops == best.flops for cell in equals):
+            return (
+                f"Take {best.label}: it {has} {scores}, but {_list(equals)} cannot be told from it and "
+                f"{'needs' if len(equals) == 1 else 'need'} as many FLOPs ({count(best.flops)}){tail}."
+            )
         return (
-            f"Take {best.label}: it has the highest {scores} and needs the fewest FLOPs ({count(best.flops)}) of the "
-            f"values that cannot be told from it ({_list([item.cell for item in equals])}){tail}."
+            f"Take {best.label}: it {has} {scores} and needs the fewest FLOPs ({count(best.flops)}) of the "
+            f"values that cannot be told from it ({_list(equals)}){tail}."
         )
     mine = next(item for item in study.comparisons if item.cell is taken)
+    mean = f"{points(-mine.val.mean)} points lower (at most" if mine.val.mean < 0 else "the same (at most lower by"
     return (
-        f"Take {taken.label}: it cannot be told from {best.label}, which has the highest {scores}, and is the cheapest "
+        f"Take {taken.label}: it cannot be told from {best.label}, which {has} {scores}, and is the cheapest "
         f"of those that cannot ({count(taken.flops)} FLOPs against {count(best.flops)}); its own mean is "
-        f"{points(-mine.val.mean)} points lower (at most {points(max(0.0, -mine.val.low))} by the 95 % interval){tail}."
+        f"{mean} {points(max(0.0, -mine.val.low))} by the 95 % interval){tail}."
     )
+
+
+def any_more(study):
+    """Whether a compared cell has seeds that not all of them share."""
+    return any(cell.val.n > len(study.shared_seeds) for cell in study.compared)
 
 
 def _loss_interval(difference):
@@ -72,13 +93,25 @@ def _loss_interval(difference):
 
 
 def _test(study):
-    cell, clips = study.recommended, study.data_info["test"]
+    cell, where = study.recommended, f"On the {clips_tested(study)} test clips"
+    label, scores = (cell.label, "scores") if cell.values else (cell.label, "score")
     if math.isnan(cell.test.sd):
-        return f"On the {clips} test clips {cell.label} scores {percent(cell.test.mean)} (one run, no interval)."
+        return f"{where} {label} {scores} {percent(cell.test.mean)} (one run, no interval)."
     return (
-        f"On the {clips} test clips {cell.label} scores {percent(cell.test.mean)} in the mean of {cell.test.n} seeds "
+        f"{where} {label} {scores} {percent(cell.test.mean)} in the mean of {cell.test.n} seeds "
         f"({_interval(cell.test)} %), {wrong_clips(cell)} wrong clips a run."
     )
+
+
+def clips_tested(study):
+    """Return how many test clips a run had, as text: seeds that deal the speakers anew may differ."""
+    return split_sizes(study, "test") + (" (of each seed's own)" if study.runs[0].config.get("resplit") else "")
+
+
+def split_sizes(study, split):
+    """Return how many clips the runs had in "train", "val" or "test", as text."""
+    sizes = sorted({run.data_info[split] for run in study.runs})
+    return f"{sizes[0]:,}" if len(sizes) == 1 else f"{sizes[0]:,} to {sizes[-1]:,}"
 
 
 def wrong_clips(cell):
@@ -120,7 +153,8 @@ def _edges(study):
     for name, value in study.recommended.values.items():
         tried = sorted({cell.values[name] for cell in study.cells}, key=str)
         if len(tried) > 1 and all(isinstance(item, (int, float)) and not isinstance(item, bool) for item in tried):
-            if value in (min(tried), max(tried)):
+            limits = (SETTINGS[name].metadata["low"], SETTINGS[name].metadata["high"])
+            if value in (min(tried), max(tried)) and value not in limits:
                 side = "smallest" if value == min(tried) else "largest"
                 further = "smaller" if value == min(tried) else "larger"
                 lines.append(f"{name} {value_text(value)} is the {side} value tried: a {further} one may do as well.")
@@ -128,19 +162,30 @@ def _edges(study):
 
 
 def caveats(study):
-    """Return what weakens the comparison: cells missing, several machines, code versions or devices."""
+    """Return what weakens the comparison: cells missing or with few seeds, several machines, versions, devices."""
     lines = []
     if study.missing:
         lines.append(
             f"{len(study.missing)} cells of the sweep file have no finished run: {'; '.join(study.missing[:12])}."
         )
-    for what, key in (
-        ("machines", "host"),
-        ("devices", "device_name"),
-        ("versions of the code", "git_commit"),
+    few = [cell for cell in study.cells if cell not in study.compared]
+    if few:
+        lines.append(f"Not compared, with fewer than {FEWEST_SEEDS} seeds: {_list(few)}.")
+    metrics = {sweep_metric for sweep_metric in study.metrics if sweep_metric != "best/val_accuracy"}
+    if metrics:
+        lines.append(
+            f"The sweep file's metric is {', '.join(sorted(metrics))}; the choice here is by validation accuracy."
+        )
+    times, results = "their epoch times", "their results"
+    for what, key, effect in (
+        ("machines", "host", times),
+        ("devices", "device_name", times),
+        ("numbers of threads", "threads", times),
+        ("ways of making features (ahead of their batch, or not)", "features_ahead", times),
+        ("versions of the code", "git_commit", results),
+        ("sets of library versions", "versions", results),
     ):
-        kinds = {run.config.get(key) for run in study.runs}
+        kinds = {repr(run.config[key]) for run in study.runs if run.config.get(key) is not None}
         if len(kinds) > 1:
-            effect = "their results" if key == "git_commit" else "their epoch times"
             lines.append(f"The runs come from {len(kinds)} {what}: compare {effect} with care.")
     return lines

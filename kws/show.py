@@ -31,7 +31,7 @@ console = _Console(highlight=False)
 def notice(line):
     """Say one line on stderr, above a progress bar if there is one."""
     if console.is_terminal:
-        console.print(f"kws: {line}", markup=False)
+        console.print(f"kws: {line}", soft_wrap=True, markup=False)  # a command in it can be copied
     else:
         print(f"kws: {line}", file=sys.stderr, flush=True)
 

@@ -4,7 +4,6 @@ The page and the W&B report are two renderings of it. Choices are made on valida
 """
 
 import hashlib
-import itertools
 import math
 from dataclasses import dataclass, field, replace
 
@@ -13,6 +12,7 @@ import numpy as np
 from kws.formatting import count, points, seconds, value_text
 from kws.results import CELL_SETTINGS
 from kws.statistics import accuracy_interval, holm, mcnemar, mean_interval, paired_difference
+from kws.study_runs import missing_cells, split_by_sweep
 
 SIGNIFICANT = 0.05
 FEWEST_SEEDS = 3
@@ -53,7 +53,7 @@ class Comparison:
     cell: Cell
     val: object  # Difference, Holm-corrected over the study's comparisons
     test: object
-    clips: tuple | None  # (only this cell right, only the best right, p) on the test clips; None: no predictions
+    clips: tuple | None  # (only this cell right, only the best right, p) on the test clips; None: not the same clips
 
 
 @dataclass
@@ -61,6 +61,7 @@ class Study:
     """One question and its runs, all on the same data."""
 
     name: str
+    variant: dict  # settings that tell it from others of its name, such as {"epochs": 3}
     question: str
     description: str
     method: str
@@ -71,10 +72,17 @@ class Study:
     data_info: dict
     missing: list  # names of cells that the sweep file asks for and no run gives
     excluded: list
-    best: Cell = None
+    metrics: set  # that its sweep files optimise
+    compared: list = field(default_factory=list)  # the cells with seeds enough, or all of them
+    shared_seeds: list = field(default_factory=list)  # that all compared cells have: comparisons are over these
+    best: Cell = None  # on validation
     recommended: Cell = None
     verdict: str = ""  # clear winner, cheapest of equals, too few seeds, one seed, nothing compared
     comparisons: list = field(default_factory=list)
+
+    @property
+    def title(self):
+        return ", ".join([self.name, *(f"{name} {value_text(value)}" for name, value in self.variant.items())])
 
     @property
     def synthetic(self):
@@ -93,7 +101,8 @@ class Study:
     def key(self):
         """A short name of its own: for anchors and file names."""
         letters = "".join(c if c.isascii() and (c.isalnum() or c == "_") else "-" for c in self.name[:40])
-        digest = hashlib.sha256(repr((self.name, self.data_info["fingerprint"])).encode()).hexdigest()
+        identity = (self.name, self.data_info["fingerprint"], *self.variant.items())
+        digest = hashlib.sha256(repr(identity).encode()).hexdigest()
         return f"{letters}-{digest[:6]}"
 
     @property
@@ -107,15 +116,22 @@ def _val_loss(run):
 
 
 def studies(results):
-    """Return the Study objects of a Results: one for every study name and data set, in order of their start."""
+    """Return the Study objects of a Results, in order of their start.
+
+    There is one for every study name, data set, and choice of what the sweep files keep fixed.
+    """
     groups = {}
     for run in results.runs:
         key = (run.study, run.data_info["fingerprint"], bool(run.data_info.get("synthetic")))
         groups.setdefault(key, []).append(run)
-    return [_study(name, runs, results) for (name, _, _), runs in groups.items()]
+    return [
+        _study(name, variant, part, results)
+        for (name, _, _), runs in groups.items()
+        for variant, part in split_by_sweep(runs, results.sweeps)
+    ]
 
 
-def _study(name, runs, results):
+def _study(name, variant, runs, results):
     varied = [key for key in CELL_SETTINGS if len({repr(run.config.get(key)) for run in runs}) > 1]
     parameters = [key for key in varied if key != "seed"]
     sweeps = [results.sweeps[key] for key in dict.fromkeys(run.sweep_id for run in runs) if key in results.sweeps]
@@ -130,6 +146,7 @@ def _study(name, runs, results):
     description = next((str(sweep["description"]) for sweep in sweeps if sweep.get("description")), "")
     study = Study(
         name=name,
+        variant=variant,
         question=_question(description, parameters),
         description=" ".join(description.split()),
         method=next((sweep.get("method", "") for sweep in sweeps), ""),
@@ -138,8 +155,9 @@ def _study(name, runs, results):
         runs=runs,
         seeds=sorted({run.seed for run in runs}),
         data_info=data_info,
-        missing=[text for sweep in sweeps for text in _missing(sweep, runs)],
+        missing=[text for sweep in sweeps for text in missing_cells(sweep, runs)],
         excluded=[item for item in results.excluded if item.study in ("", name)],
+        metrics={str(sweep["metric"].get("name")) for sweep in sweeps if isinstance(sweep.get("metric"), dict)},
     )
     _compare(study)
     return study
@@ -159,24 +177,6 @@ def _question(description, parameters):
     if parameters:
         return f"What {'does' if len(parameters) == 1 else 'do'} {' and '.join(parameters)} change?"
     return "How well does this configuration do?"
-
-
-def _missing(sweep, runs):
-    # A search has no cells to miss: only a grid says beforehand what it will run.
-    if sweep.get("method", "grid") != "grid":
-        return []
-    swept = {
-        key: item["values"]
-        for key, item in sweep.get("parameters", {}).items()
-        if key in CELL_SETTINGS and "values" in item
-    }
-    done = {tuple(run.config.get(key) for key in swept) for run in runs}
-    expected = itertools.product(*swept.values())
-    return [
-        ", ".join(f"{k} {value_text(v)}" for k, v in zip(swept, cell, strict=True))
-        for cell in expected
-        if cell not in done
-    ]
 
 
 def _cell(values, runs, data_info):
@@ -207,10 +207,14 @@ def last_epochs_spread(run):
 
 
 def _compare(study):
-    study.best = max(study.cells, key=lambda cell: (cell.val.mean, -cell.flops))
+    enough = [cell for cell in study.cells if cell.val.n >= FEWEST_SEEDS]
+    study.compared = enough if len(enough) > 1 else study.cells
+    seeds = set.intersection(*({run.seed for run in cell.runs} for cell in study.compared))
+    study.shared_seeds = sorted(seeds)
+    study.best = max(study.compared, key=lambda cell: (shared_mean(study, cell), -cell.flops))
     study.recommended = study.best
-    others = [cell for cell in study.cells if cell is not study.best]
-    comparisons = [_comparison(cell, study.best, study.data_info) for cell in others]
+    others = [cell for cell in study.compared if cell is not study.best]
+    comparisons = [_comparison(cell, study.best, study.data_info, study.shared_seeds) for cell in others]
     for kind in ("val", "test"):
         corrected = holm([getattr(item, kind).p for item in comparisons])
         comparisons = [
@@ -218,49 +222,58 @@ def _compare(study):
             for item, p in zip(comparisons, corrected, strict=True)
         ]
     study.comparisons = comparisons
-    pairs = min((item.val.n for item in comparisons), default=0)
     if not comparisons:
         study.verdict = "nothing compared"
     elif max(cell.val.n for cell in study.cells) == 1:
         study.verdict = "one seed"
-    elif pairs < FEWEST_SEEDS:
+    elif len(study.shared_seeds) < FEWEST_SEEDS:
         study.verdict = "too few seeds"
     else:
         equals = [study.best, *(item.cell for item in comparisons if not is_worse(item))]
-        study.recommended = min(equals, key=lambda cell: (cell.flops, -cell.val.mean))
+        study.recommended = min(equals, key=lambda cell: (cell.flops, -shared_mean(study, cell)))
         study.verdict = "clear winner" if len(equals) == 1 else "cheapest of equals"
+
+
+def shared_mean(study, cell):
+    """Return a compared cell's mean validation accuracy over the shared seeds; over its own where there are too few.
+
+    Rounded, so that as many errors are the same mean, in whatever order they were added.
+    """
+    values = cell.by_seed("best/val_accuracy")
+    seeds = study.shared_seeds if len(study.shared_seeds) >= FEWEST_SEEDS else list(values)
+    return round(sum(values[seed] for seed in seeds) / len(seeds), 9)
 
 
 def is_worse(comparison):
     """Whether the cell can be told from the best one on validation."""
-    return comparison.val.p_holm < SIGNIFICANT
+    return comparison.val.p_holm < SIGNIFICANT and comparison.val.mean < 0
 
 
-def _comparison(cell, best, data_info):
+def _comparison(cell, best, data_info, seeds):
     def difference(key, clips):
-        return paired_difference(best.by_seed(key), cell.by_seed(key), 1 / max(clips, 1))
+        ours, theirs = ({seed: values[seed] for seed in seeds} for values in (best.by_seed(key), cell.by_seed(key)))
+        return paired_difference(ours, theirs, 1 / max(clips, 1))
 
     return Comparison(
         cell=cell,
         val=difference("best/val_accuracy", data_info["val"]),
         test=difference("test/accuracy", data_info["test"]),
-        clips=_on_clips(cell, best),
+        clips=_on_clips(cell, best, seeds),
     )
 
 
-def _on_clips(cell, best):
-    runs_a = {run.seed: run for run in cell.runs if run.predictions}
-    runs_b = {run.seed: run for run in best.runs if run.predictions}
-    seeds = sorted(set(runs_a) & set(runs_b))
-    if not seeds:
-        return None
-    clips = list(runs_a[seeds[0]].predictions)
-    if any(set(run.predictions) != set(clips) for runs in (runs_a, runs_b) for run in (runs[s] for s in seeds)):
-        return None  # not one test set
-    right_a, right_b = (
-        [sum(is_right(runs[seed].predictions[clip]) for seed in seeds) for clip in clips] for runs in (runs_a, runs_b)
-    )
-    return mcnemar(right_a, right_b)
+def _on_clips(cell, best, seeds):
+    """Compare two cells clip by clip. Seeds may have test clips of their own, but both cells must have the same."""
+    right = {}  # clip -> seeds in which (the cell, the best) was right
+    for seed in seeds:
+        runs = [next(run for run in either.runs if run.seed == seed) for either in (cell, best)]
+        if not runs[0].predictions or set(runs[0].predictions) != set(runs[1].predictions):
+            return None
+        for clip in runs[0].predictions:
+            counts = right.setdefault(clip, [0, 0])
+            for place, run in enumerate(runs):
+                counts[place] += is_right(run.predictions[clip])
+    return mcnemar(*zip(*right.values(), strict=True)) if right else None
 
 
 def is_right(prediction):
@@ -275,7 +288,7 @@ def table(study):
     from rich.table import Table
     from rich.text import Text
 
-    title = f"{study.name}{' (synthetic data)' if study.synthetic else ''}: test accuracy over seeds"
+    title = f"{study.title}{' (synthetic data)' if study.synthetic else ''}: test accuracy over seeds"
     result = Table(
         title=Text(title),
         title_justify="left",

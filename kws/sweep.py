@@ -12,6 +12,7 @@ from kws.machine import usable_cpus
 from kws.sweep_display import make_display
 from kws.sweep_file import load_sweep
 from kws.sweep_worker import check_temporary_folder
+from kws.tracking import check_mode
 
 
 @dataclass(frozen=True)
@@ -54,6 +55,7 @@ def run(path, overrides=(), jobs=None, storage=None, count=None, retry_failed=Fa
         raise KwsError(f"--jobs: is {jobs}, but must lie between 1 and 1024")
     _check_data(sweep)
     check_temporary_folder()
+    check_mode()
     from kws.sweep_engine import Engine
     from kws.sweep_journal import storage_errors
     from kws.sweep_storage import SharedSweep

@@ -123,7 +123,7 @@ def load_sweep(path, overrides=(), count=None):
         goal=goal,
         parameters=parameters,
         expected=_expected(path, content, method, parameters, count),
-        run_dir=Path(run_dir),
+        run_dir=Path(run_dir).expanduser(),
         content=content | {"parameters": specs},
     )
     _check_cells(sweep)

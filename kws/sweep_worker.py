@@ -1,9 +1,11 @@
 """One cell of a sweep, in a process of its own: forked from a server that has imported everything already."""
 
+import contextlib
 import fcntl
 import json
 import multiprocessing
 import os
+import shutil
 import signal
 import sys
 import tempfile
@@ -57,14 +59,27 @@ def run_cell(connection, log_path, directory, config, run_id, sweep_id, cpus):
         def on_epoch(row):
             connection.send(("epoch", row))
 
-        # W&B's client removes its tables' temporary folders when Python exits, but a forked process ends without that.
-        with tempfile.TemporaryDirectory(prefix="kws-") as tempfile.tempdir:
+        with _temporary_files():
             train(config, run_id, resume=True, sweep_id=sweep_id, on_epoch=on_epoch, cpus=cpus)
     except KwsError as error:
         _fail(connection, str(error))
     except Exception as error:
         traceback.print_exc()
         _fail(connection, f"{type(error).__name__}: {error}".splitlines()[0])
+
+
+@contextlib.contextmanager
+def _temporary_files():
+    """Remove what this process leaves among temporary files: W&B's client does so at Python's exit, which a fork lacks.
+
+    Where its own folder cannot be written, it puts the run's record there: that stays.
+    """
+    tempfile.tempdir = tempfile.mkdtemp(prefix="kws-")
+    try:
+        yield
+    finally:
+        if not os.path.exists(os.path.join(tempfile.tempdir, "wandb")):
+            shutil.rmtree(tempfile.tempdir, ignore_errors=True)
 
 
 def _fail(connection, reason):

@@ -15,7 +15,7 @@ from importlib import metadata
 from pathlib import Path
 
 from kws import __version__
-from kws.config import one_line, read_yaml, resolve
+from kws.config import SETTINGS, one_line, read_yaml, resolve
 from kws.errors import KwsError
 
 INIT_TIMEOUT_S = 30  # then the run goes on offline; WANDB_INIT_TIMEOUT changes it
@@ -58,12 +58,12 @@ class Tracker:
         if mode is None:
             mode = self._mode_by_account(wandb)
         arguments = dict(
-            project=config.project,
+            project=_project(config),
             entity=config.entity or None,
             id=run_id,
             name=os.environ.get("WANDB_NAME") or config.run_name,
             group=os.environ.get("WANDB_RUN_GROUP") or config.study,
-            tags=[config.study, config.data],
+            tags=[config.study, config.data, *filter(None, os.environ.get("WANDB_TAGS", "").split(","))],
             config=config.as_dict() | record,
             resume="allow" if resume else None,
         )
@@ -156,6 +156,12 @@ class Tracker:
         if state == "preempted":
             self._run.mark_preempting()
         self._run.finish(exit_code={"finished": 0, "failed": 1, "preempted": 143}[state])
+
+
+def _project(config):
+    """Return the W&B project: the setting, or $WANDB_PROJECT where that was left at its default."""
+    chosen = config.project != SETTINGS["project"].default
+    return config.project if chosen else os.environ.get("WANDB_PROJECT") or config.project
 
 
 def check_mode():

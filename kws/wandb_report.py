@@ -95,7 +95,7 @@ def _workspace(workspaces, reports, studies, entity, project, existing):
 
 
 def _title(study):
-    return f"{study.name} ({'synthetic' if study.synthetic else 'real speech'})"
+    return f"{study.title} ({'synthetic' if study.synthetic else 'real speech'})"
 
 
 def _blocks(reports, studies, entity, project):
@@ -121,7 +121,8 @@ def _filters(study):
     from wandb_workspaces import expr
 
     data = study.runs[0].config["data"]
-    return [expr.Config("study") == study.name, expr.Config("data") == data, expr.Metric("State") == "finished"]
+    settings = {"study": study.name, "data": data} | study.variant
+    return [*(expr.Config(name) == value for name, value in settings.items()), expr.Metric("State") == "finished"]
 
 
 def _panels(reports, study):

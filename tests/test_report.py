@@ -179,7 +179,7 @@ def with_one_word(runs):
         (single, "Nothing was compared: there is one run"),
         (without_predictions, "This run holds no predictions"),
         (without_finite_losses, "only 2 seeds are shared"),
-        (with_uneven_seeds, "only 0 seeds are shared"),
+        (with_uneven_seeds, "only 2 seeds are shared"),
         (without_an_error, "No test clip was misheard by any of the 9 runs."),
         (with_one_word, "Nothing was compared"),
     ],
@@ -189,6 +189,16 @@ def test_awkward_runs_give_a_page_that_says_so(tmp_path, make, sentence):
     make(tmp_path / "runs")
     text = report.write(load([tmp_path / "runs"]), tmp_path / "out").read_text()
     assert sentence in text and ">nan" not in text and "NaN" not in text.split("<script>")[0]
+
+
+def test_a_study_of_failures_alone_is_on_the_page(tmp_path):
+    make_run(tmp_path / "runs")
+    make_run(tmp_path / "runs", study="bad", state="failed", summary={"error": "no disk"})
+    (tmp_path / "runs" / "bare").mkdir()
+    (tmp_path / "runs" / "bare" / "summary.json").write_text("{}")
+    index = report.write(load([tmp_path / "runs"]), tmp_path / "out")
+    for text in (index.read_text(), (tmp_path / "out" / "report.md").read_text()):
+        assert "Studies without a result" in text and "failed: no disk" in text and "bare" in text
 
 
 def test_without_a_finished_run_there_is_no_report(tmp_path):

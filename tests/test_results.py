@@ -190,7 +190,10 @@ def test_a_path_that_wandb_does_not_have_is_one_line(online, source, message):
 def test_without_an_account_one_line_says_how_to_get_one(online, tmp_path):
     server, folder = online
     got = call(server, folder, READ, "tester/words", HOME=str(tmp_path), WANDB_API_KEY="")
-    assert got == "W&B tester/words: no account is set up here; wandb login or $WANDB_API_KEY does that"
+    assert got == (
+        "W&B tester/words: no account is set up here; wandb login or $WANDB_API_KEY does that "
+        "(there is no such folder here either)"
+    )
     assert json.dumps(got)
 
 

@@ -4,10 +4,12 @@ import io
 
 import pytest
 from rich.console import Console
-from run_folders import make_run, make_study, write_sweep
+from run_folders import CLIPS, make_run, make_study, write_sweep
 
 from kws.claims import claims
 from kws.figures import figures, pareto
+from kws.misheard import misheard
+from kws.report_page import facts_of
 from kws.results import load
 from kws.sentences import answer, conclusions
 from kws.study import studies, table
@@ -123,6 +125,86 @@ def test_the_question_and_the_missing_cells_come_from_the_sweep_file(tmp_path):
     assert conclusions(found)[-1].startswith("2 cells of the sweep file have no finished run: n_mels 20, seed 2")
 
 
+def test_sweep_files_that_fix_other_settings_are_studies_of_their_own(tmp_path):
+    parameters = {"n_mels": {"values": [20, 40]}, "seed": {"values": [0, 1, 2]}, "study": {"value": "n_mels"}}
+    for sweep_id, epochs, seeds in (("full", 8, 3), ("small", 2, 2)):
+        write_sweep(tmp_path, sweep_id, method="grid", parameters=parameters | {"epochs": {"value": epochs}})
+        make_study(tmp_path, values=(20, 40), seeds=seeds, epochs=epochs, record={"sweep_id": sweep_id})
+    full, small = sorted(studies(load([tmp_path])), key=lambda item: -len(item.runs))
+    assert (full.title, len(full.runs), full.parameters) == ("n_mels, epochs 8", 6, ["n_mels"])
+    assert (small.title, len(small.runs), small.parameters) == ("n_mels, epochs 2", 4, ["n_mels"])
+    assert full.recommends and full.missing == [] and full.key != small.key
+    assert small.missing == ["n_mels 20, seed 2", "n_mels 40, seed 2"]  # though the other sweep has these seeds
+
+
+def test_cells_are_missing_by_what_their_values_mean(tmp_path):
+    parameters = {"lr": {"values": ["1e-3", 0.003]}, "seed": {"min": 0, "max": 2}, "study": {"value": "lr"}}
+    write_sweep(tmp_path, "abc", method="grid", parameters=parameters)
+    for lr in (0.001, 0.003):
+        for seed in (0, 1):
+            make_run(tmp_path, seed=seed, lr=lr, study="lr", record={"sweep_id": "abc"})
+    (found,) = studies(load([tmp_path]))
+    assert found.missing == ["lr 0.001, seed 2", "lr 0.003, seed 2"]
+
+
+def test_a_capped_grid_misses_nothing_when_its_cap_is_reached(tmp_path):
+    write_sweep(tmp_path, "abc", method="grid", run_cap=2, parameters={"seed": {"values": [0, 1, 2, 3]}})
+    for seed in (0, 1):
+        make_run(tmp_path, seed=seed, record={"sweep_id": "abc"})
+    (found,) = studies(load([tmp_path]))
+    assert found.missing == []
+
+
+def test_the_best_is_the_best_over_the_seeds_that_all_have(tmp_path):
+    """Seeds 0 to 3 are hard ones, and n_mels 40 has only those: better on each of them, lower in its own mean."""
+    accuracies = {20: [0.95, 0.955, 0.95, 0.955, 0.99, 0.99, 0.99, 0.99], 40: [0.965, 0.965, 0.96, 0.97]}
+    found = study_of(tmp_path, accuracies)
+    assert found.recommended.values == {"n_mels": 40} and found.shared_seeds == [0, 1, 2, 3]
+    (comparison,) = found.comparisons
+    assert comparison.val.mean < 0 and comparison.val.n == 4
+    assert "it has the highest mean validation accuracy (96.50 %, 4 shared seeds)" in answer(found)[0]
+
+
+def test_a_stray_run_takes_no_recommendation_away(tmp_path):
+    make_run(tmp_path, n_mels=30, study="n_mels")
+    found = study_of(tmp_path, CLOSE)
+    assert found.recommends and len(found.comparisons) == 2
+    assert "Not compared, with fewer than 3 seeds: n_mels 30." in conclusions(found)
+
+
+def test_values_of_one_cost_and_one_mean_are_called_so(tmp_path):
+    found = study_of(tmp_path, {0.001: [0.98, 0.99, 0.98], 0.01: [0.99, 0.98, 0.98]}, name="lr")
+    said = answer(found)[0]
+    assert said.startswith("Take lr 0.001: it has, as lr 0.01 does, the highest mean validation accuracy (98.33 %, 3 ")
+    assert "but lr 0.01 cannot be told from it and needs as many FLOPs (7.14 M)" in said
+
+
+def test_seeds_that_deal_their_own_test_clips_are_compared_and_counted_clip_by_clip(tmp_path):
+    for seed in range(3):
+        for n_mels in (20, 40):
+            clips = CLIPS[40 * seed : 40 * seed + 40]
+            make_run(tmp_path, seed=seed, n_mels=n_mels, clips=clips, resplit=True, study="n_mels", accuracy=0.7)
+    (found,) = studies(load([tmp_path]))
+    assert found.comparisons[0].clips is not None
+    assert misheard(found)[2] == 120
+    assert "On the 40 (of each seed's own) test clips" in answer(found)[1]
+
+
+def test_mixed_libraries_and_threads_are_pointed_out(tmp_path):
+    make_run(tmp_path, seed=0, record={"versions": {"torch": "2.11.0"}, "features_ahead": False})
+    make_run(tmp_path, seed=1, record={"versions": {"torch": "2.13.0"}, "features_ahead": True}, threads=2)
+    (found,) = studies(load([tmp_path]))
+    text = " ".join(conclusions(found))
+    assert "2 sets of library versions" in text and "2 numbers of threads" in text and "2 ways of making" in text
+    assert facts_of(found)["Software"] == "torch 2.11.0 and 2.13.0"
+
+
+def test_the_smallest_value_that_there_is_has_no_smaller_one(tmp_path):
+    found = study_of(tmp_path, {1: [0.99] * 3, 2: [0.95] * 3}, name="groups")
+    assert found.recommended.values == {"groups": 1}
+    assert not any("may do as well" in line for line in conclusions(found))
+
+
 def test_runs_of_several_machines_are_pointed_out(tmp_path):
     make_run(tmp_path, seed=0)
     make_run(tmp_path, seed=1, record={"host": "other", "git_commit": "1" * 40})
@@ -227,6 +309,10 @@ def test_a_random_search_over_one_setting_is_a_search(tmp_path):
         make_run(tmp_path, lr=0.001 * (number + 1), study="lr", record={"sweep_id": "s"})
     (found,) = studies(load([tmp_path]))
     assert found.is_search and kinds(found)[0] == "parallel" and found.missing == []
+
+
+def test_as_many_errors_added_in_another_order_are_no_front_of_their_own():
+    assert pareto([(1.0, 0.9947136563876651), (2.0, 0.9947136563876653)]) == [0]
 
 
 def test_the_pareto_front():

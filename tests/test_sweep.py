@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -105,6 +106,28 @@ def test_nothing_is_left_among_temporary_files(work):
         for command in (("sweep", path), ("train", *TINY), ("report",)):
             assert finish(start(*command, env={"TMPDIR": folder})).status == 0
             assert os.listdir(folder) == [], command
+
+
+def test_a_record_that_wandb_puts_among_temporary_files_stays(work):
+    path = write_sweep(work, {"seed": {"value": 0}})
+    with tempfile.TemporaryDirectory(prefix="kws-") as folder:
+        environment = {"TMPDIR": folder, "WANDB_DIR": "/proc/nowhere"}  # nobody can make folders in /proc
+        assert finish(start("sweep", path, env=environment)).status == 0
+        [(_, summary)] = runs_of("runs").values()
+        assert list(Path(summary["wandb/sync_dir"]).glob("*.wandb"))
+
+
+def test_a_run_dir_below_the_home_is_one_place(work, tmp_path):
+    path = write_sweep(work, {"seed": {"value": 0}, "run_dir": {"value": "~/kept"}})
+    assert finish(start("sweep", path, env={"HOME": str(tmp_path)})).status == 0
+    assert len(runs_of(tmp_path / "kept")) == 1 and not (work / "~").exists()
+
+
+def test_a_mode_that_wandb_does_not_have_is_told_before_anything_runs(work):
+    path = write_sweep(work, {"seed": {"values": [0, 1]}})
+    outcome = finish(start("sweep", path, env={"WANDB_MODE": "of"}))
+    assert (outcome.status, outcome.out) == (2, "") and "WANDB_MODE is 'of'" in outcome.err
+    assert not (work / "runs").exists()
 
 
 def test_a_folder_for_temporary_files_too_deep_for_a_socket(work):

@@ -47,6 +47,14 @@ def sync(server, folder, run_id):
     )
 
 
+def test_wandbs_own_variables_for_project_and_tags_count(server, folder):
+    variables = {"WANDB_PROJECT": "mine", "WANDB_TAGS": "first,second"}
+    training.train(server, folder, "--epochs=1", **variables, WANDB_RUN_ID="own")
+    training.train(server, folder, "--epochs=1", "--project=asked", **variables, WANDB_RUN_ID="asked")
+    assert [server.runs[name].project for name in ("own", "asked")] == ["mine", "asked"]
+    assert server.runs["own"].tags == ["single", "speech_commands", "first", "second"]
+
+
 def test_an_offline_run_arrives_by_sync_as_one_online_does(server, folder):
     flags = "--epochs=3", "--study=sync"
     online = training.start(server, folder, *flags, WANDB_RUN_ID="online")
