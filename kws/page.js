@@ -39,7 +39,7 @@ function ticksOf([low, high], wanted, log) {
     for (let power = Math.floor(Math.log10(low)); power <= Math.log10(high); power++)
       for (const step of [1, 2, 5]) all.push(step * 10 ** power);
     const inside = all.filter((value) => value >= low * 0.999 && value <= high * 1.001);
-    return inside.length > wanted + 2 ? inside.filter((v) => /^1/.test(v.toExponential())) : inside;
+    if (inside.length > 2) return inside.length > wanted + 2 ? inside.filter((v) => /^1/.test(v.toExponential())) : inside;
   }
   const rough = (high - low) / wanted;
   const power = 10 ** Math.floor(Math.log10(rough));
@@ -83,8 +83,10 @@ function frame(plot, figure, x, yDomain) {
     const step = (box.right - box.left) / x.names.length;
     xScale = (index) => box.left + (index + 0.5) * step;
     const every = Math.ceil((Math.max(...x.names.map((name) => name.length)) * 7 + 8) / step);
+    const rows = every > 1 ? 2 : 1, apart = Math.ceil(every / rows); // names too long for their places stand in two rows
     x.names.forEach((name, index) => {
-      if (index % every === 0) element("text", { x: xScale(index), y: box.bottom + 18, "text-anchor": "middle" }, svg, name);
+      const y = box.bottom + 16 + 13 * ((index / apart) % rows);
+      if (index % apart === 0) element("text", { x: xScale(index), y, "text-anchor": "middle" }, svg, name);
     });
   } else {
     xScale = scaleOf(x.domain, [box.left, box.right], x.log);
@@ -225,7 +227,7 @@ const drawers = {
   parallel(plot, figure) {
     const [width, height] = [plot.clientWidth, plot.clientHeight];
     const svg = element("svg", { viewBox: `0 0 ${width} ${height}`, role: "img", tabindex: 0, "aria-label": figure.summary }, plot);
-    const box = { left: 44, right: width - 56, top: 34, bottom: height - 16 };
+    const box = { left: 44, right: width - 76, top: 34, bottom: height - 16 };
     const xScale = (index) => box.left + (index * (box.right - box.left)) / (figure.axes.length - 1);
     const yScale = (share) => box.bottom - share * (box.bottom - box.top);
     const targets = [], keys = [];

@@ -144,7 +144,10 @@ def _dots(axes, figure):
 
 
 def _categories(axes, labels):
-    axes.set_xticks(range(len(labels)), labels)
+    crowded = sum(map(len, labels)) > 60  # letters, of this size, across the figure
+    axes.set_xticks(range(len(labels)), labels, **({"rotation": 35, "ha": "right"} if crowded else {}))
+    if crowded:
+        axes.set_position((0.15, 0.26, 0.82, 0.65))
     axes.set_xlim(-0.6, len(labels) - 0.4)
     axes.grid(False, axis="x")
 
@@ -181,19 +184,34 @@ def _scatter(axes, figure):
             markerfacecolor=color if cell["front"] else "white",
             markersize=7,
         )
-        if few and len(cell["label"]) < 16:
-            last = cell["x"] == max(other["x"] for other in figure["cells"])
-            offset, side = ((-7, 7), "right") if last else ((7, 7), "left")
-            axes.annotate(
-                cell["label"],
-                (cell["x"], cell["y"]),
-                xytext=offset,
-                ha=side,
-                textcoords="offset points",
-                parse_math=False,
-            )
     axes.margins(0.06)
     _scales(axes, figure)
+    if few:
+        _name_marks(axes, [cell for cell in figure["cells"] if len(cell["label"]) < 16])
+
+
+def _name_marks(axes, cells):
+    """Write each mark's name beside it, at the first of four places where it covers no other name."""
+    points_of = axes.transData + axes.figure.dpi_scale_trans.inverted()
+    left_end, right_end = (points_of.transform((x, axes.get_ylim()[0]))[0] * 72 for x in axes.get_xlim())
+    taken = []
+    for cell in cells:
+        x, y = points_of.transform((cell["x"], cell["y"])) * 72
+        width = 5.5 * len(cell["label"])
+        for across, up in ((7, 7), (-7, 7), (7, -14), (-7, -14)):
+            left, bottom = (x + across if across > 0 else x + across - width), y + up
+            free = all(left > a + w or left + width < a or abs(bottom - b) > 11 for a, b, w in taken)
+            if free and left_end < left and left + width < right_end + 10:
+                taken.append((left, bottom, width))
+                axes.annotate(
+                    cell["label"],
+                    (cell["x"], cell["y"]),
+                    xytext=(across, up),
+                    ha="left" if across > 0 else "right",
+                    textcoords="offset points",
+                    parse_math=False,
+                )
+                break
 
 
 def _heat(axes, figure):
@@ -224,6 +242,7 @@ def _parallel(axes, figure):
         axes.axvline(place, color="#5a5f68", linewidth=0.8)
         for tick in axis["ticks"]:
             axes.text(place + 0.03, tick["at"], tick["text"], fontsize=8, va="center", parse_math=False)
+    axes.set_xlim(-0.1, len(figure["axes"]) - 0.6)  # room for the last one's numbers
     axes.set_xticks(range(len(figure["axes"])), [axis["name"] for axis in figure["axes"]], rotation=20)
     axes.set_yticks([])
     axes.grid(False)
