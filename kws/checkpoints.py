@@ -5,7 +5,7 @@ import io
 import torch
 
 from kws.config import CIRCUMSTANCES, SETTINGS, resolve
-from kws.errors import KwsError
+from kws.errors import CannotGoOn, KwsError
 from kws.files import write_atomically
 
 
@@ -34,25 +34,28 @@ def read(path, device="cpu"):
 def restore(folder, config, parts):
     """Load the run folder's last weights into `parts` and return the checkpoint, None where there is none.
 
-    Raises KwsError where the run cannot go on from it: it is damaged, or began with other settings or other data.
+    Raises CannotGoOn where the run cannot go on from it: it is damaged, or began with other settings or other data.
     """
     path = folder.path / "last.pt"
     if not path.exists():
         return None
-    checkpoint = read(path, parts.device)
-    read(folder.path / "best.pt", parts.device)  # the test at the end needs it
-    then = resolve((str(path), checkpoint["config"]))
+    try:
+        checkpoint = read(path, parts.device)
+        read(folder.path / "best.pt", parts.device)  # the test at the end needs it
+        then = resolve((str(path), checkpoint["config"]))
+    except KwsError as error:
+        raise CannotGoOn(str(error)) from error
     free = {*CIRCUMSTANCES, "epochs"} - {"words"}  # their order is the labels'
     changed = [name for name in SETTINGS if name not in free and getattr(then, name) != getattr(config, name)]
     if changed:
-        raise KwsError(f"run {folder.run_id}: began with another {', '.join(changed)}; start a new run for that")
+        raise CannotGoOn(f"run {folder.run_id}: began with another {', '.join(changed)}; start a new run for that")
     try:
         done = len(checkpoint["rows"])
         if checkpoint["fingerprint"] != parts.corpus.fingerprint:
-            raise KwsError(f"run {folder.run_id}: the data changed since it began; start a new run for them")
+            raise CannotGoOn(f"run {folder.run_id}: the data changed since it began; start a new run for them")
         parts.model.load_state_dict(checkpoint["model"])
     except (KeyError, TypeError, RuntimeError) as error:
-        raise KwsError(f"{path}: is not the checkpoint of a run that can go on; start a new run") from error
+        raise CannotGoOn(f"{path}: is not the checkpoint of a run that can go on; start a new run") from error
     if done > config.epochs:
-        raise KwsError(f"run {folder.run_id}: has {done} epochs behind it; set epochs to {done} or more to go on")
+        raise CannotGoOn(f"run {folder.run_id}: has {done} epochs behind it; set epochs to {done} or more to go on")
     return checkpoint

@@ -219,7 +219,17 @@ def _predict(options):
     from kws.predict import Listener
 
     listener = Listener(options.model, options.run_dir)
-    show.predictions([listener.listen(file) for file in options.files], options.json)
+    heard, faults = [], []
+    for file in options.files:  # one bad file of many takes nothing from the others
+        try:
+            heard.append(listener.listen(file))
+        except KwsError as error:
+            faults.append(error)
+    if heard:
+        show.predictions(heard, options.json)
+    for fault in faults:
+        show.notice(fault)
+    return 2 if faults else 0
 
 
 def _sweep(options):

@@ -1,4 +1,4 @@
-"""The one exception that speaks to a person."""
+"""The exceptions that speak to a person."""
 
 
 class KwsError(Exception):
@@ -7,3 +7,7 @@ class KwsError(Exception):
     Its message is one line: what is wrong, where, and what to do. The command line prints it to stderr
     and exits with status 2; every other exception is a defect of ours and keeps its traceback.
     """
+
+
+class CannotGoOn(KwsError):
+    """A run whose checkpoint cannot be taken up again: what it was to do can only be begun anew, as another run."""

@@ -40,6 +40,7 @@ class Running:
     began: float = field(default_factory=time.monotonic)
     row: dict = field(default_factory=dict)
     reason: str = ""
+    anew: bool = False  # whether another attempt has to be another run
 
 
 class Engine:
@@ -136,8 +137,8 @@ class Engine:
         try:
             while cell.connection.poll():
                 kind, content = cell.connection.recv()
-                if kind == "failed":
-                    cell.reason = content
+                if kind != "epoch":
+                    cell.reason, cell.anew = content, kind == "cannot go on"
                     continue
                 cell.row = content
                 if not self.shared.note_epoch(cell.attempt, content["epoch"]):
@@ -184,7 +185,9 @@ class Engine:
 
     def _failed(self, cell, reason):
         lines = _last_lines(cell.log)
-        self.shared.give_up(cell.attempt, "failed", "\n".join([reason, *lines]))
+        if cell.anew:
+            reason += " (--retry-failed does)"
+        self.shared.give_up(cell.attempt, "failed", "\n".join([reason, *lines]), cell.anew)
         self.outcomes.append(False)
         self.display.say(f"{cell.config.run_name} failed: {one_line(reason, 300)}; the end of {cell.log}:")
         for line in lines:

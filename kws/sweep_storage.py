@@ -113,8 +113,13 @@ class SharedSweep:
         """Record a finished cell with its metric. Return whether the cell was still ours."""
         return self._end(attempt.trial_id, TrialState.COMPLETE, "finished", [value])
 
-    def give_up(self, attempt, ended, error=""):
-        """Record that an attempt ended: "failed" keeps the cell failed; "died" and "preempted" put it back."""
+    def give_up(self, attempt, ended, error="", anew=False):
+        """Record that an attempt ended: "failed" keeps the cell failed; "died" and "preempted" put it back.
+
+        anew: the next attempt must not go on with this one's run.
+        """
+        if anew:
+            self._set(attempt.trial_id, "anew", True)
         self._set(attempt.trial_id, "error", error[-ERROR_CHARACTERS:])
         return self._end(attempt.trial_id, TrialState.FAIL, ended)
 
@@ -167,7 +172,7 @@ class SharedSweep:
 
     def _run_id(self, last):
         """Keep a cell's run id where its run folder is in reach, so that the run resumes; else start a new run."""
-        if last and (self.sweep.run_dir / last.user_attrs["run_id"]).is_dir():
+        if last and not last.user_attrs.get("anew") and (self.sweep.run_dir / last.user_attrs["run_id"]).is_dir():
             return last.user_attrs["run_id"]
         return secrets.token_hex(4)
 

@@ -12,7 +12,7 @@ import tempfile
 import threading
 import traceback
 
-from kws.errors import KwsError
+from kws.errors import CannotGoOn, KwsError
 
 FAILED = 1  # exit status; a preempted cell exits with 128 + signal, as kws train does
 LONGEST_TEMPORARY = 71  # bytes; /pymp-…/listener-… makes it the path of a socket: at most 103 on macOS, 107 on Linux
@@ -45,7 +45,7 @@ def run_cell(connection, log_path, directory, config, run_id, sweep_id, cpus):
     """Train `config` as run `run_id` on `cpus` CPUs, going on from its last checkpoint if it has one.
 
     Sends ("epoch", row) through `connection` after each epoch, and ("failed", reason) before it exits non-zero for
-    a reason of its own. Output goes to `log_path`.
+    a reason of its own, ("cannot go on", reason) where that is its checkpoint. Output goes to `log_path`.
     """
     os.setsid()  # Ctrl-C in the terminal is for the sweep, which then tells its cells
     os.chdir(directory)
@@ -61,6 +61,8 @@ def run_cell(connection, log_path, directory, config, run_id, sweep_id, cpus):
 
         with _temporary_files():
             train(config, run_id, resume=True, sweep_id=sweep_id, on_epoch=on_epoch, cpus=cpus)
+    except CannotGoOn as error:
+        _fail(connection, str(error), "cannot go on")
     except KwsError as error:
         _fail(connection, str(error))
     except Exception as error:
@@ -82,9 +84,9 @@ def _temporary_files():
             shutil.rmtree(tempfile.tempdir, ignore_errors=True)
 
 
-def _fail(connection, reason):
+def _fail(connection, reason, kind="failed"):
     print(f"kws: {reason}", file=sys.stderr, flush=True)
-    connection.send(("failed", reason))
+    connection.send((kind, reason))
     sys.exit(FAILED)
 
 

@@ -295,6 +295,24 @@ def test_failures_are_shown_with_their_last_lines_and_retried_on_demand(work, kw
     assert [ended for _, ended in attempts(journal(work))] == ["failed", "failed", "finished", "finished"]
 
 
+def test_a_cell_whose_checkpoint_is_damaged_begins_anew_on_demand(work, kws):
+    path = write_sweep(work, {"seed": {"value": 0}, "epochs": {"value": 400}})
+    process = start("sweep", path)
+    wait_until(lambda: list(Path("runs").glob("*/last.pt")), "there is a checkpoint")
+    process.send_signal(signal.SIGINT)
+    assert finish(process).status == 130
+    [last] = Path("runs").glob("*/last.pt")
+    last.write_bytes(last.read_bytes()[:-1000])
+    failed = kws("sweep", path)
+    assert (
+        failed.status == 1 and "is not a whole checkpoint of kws; take another run (--retry-failed does)" in failed.out
+    )
+    again = start("sweep", path, "--retry-failed")
+    wait_until(lambda: len(list(Path("runs").glob("*/last.pt"))) == 2, "another run has a checkpoint")
+    again.send_signal(signal.SIGINT)
+    assert finish(again).status == 130
+
+
 def test_three_failures_from_the_start_stop_the_sweep(work, kws, data_dir):
     path = write_sweep(work, {"seed": {"values": list(range(20))}})
     damaged_clip(work / "data", data_dir)
