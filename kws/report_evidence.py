@@ -146,8 +146,9 @@ def lost_section(excluded):
     """Return the runs of studies that have no finished run; "" where there are none."""
     if not excluded:
         return ""
+    lines = [f"{escape(item.study)}: {line}" for item, line in zip(excluded, _left_out(excluded), strict=True)]
     lead = '<h3>Studies without a result</h3><p class="lead">None of their runs can be counted.</p>'
-    return f'<article aria-label="Studies without a result">{lead}{bullets(_left_out(excluded))}</article>'
+    return f'<article aria-label="Studies without a result">{lead}{bullets(lines)}</article>'
 
 
 def _left_out(excluded):

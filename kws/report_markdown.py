@@ -32,7 +32,7 @@ def markdown(drawn, lost=()):
         lines += [
             "## Studies without a result",
             "",
-            *(f"- {plain(item.name)}: {plain(item.reason)}" for item in lost),
+            *(f"- {plain(item.study)}: {plain(item.name)}: {plain(item.reason)}" for item in lost),
             "",
         ]
     return "\n".join(lines)

@@ -198,7 +198,7 @@ def test_a_study_of_failures_alone_is_on_the_page(tmp_path):
     (tmp_path / "runs" / "bare" / "summary.json").write_text("{}")
     index = report.write(load([tmp_path / "runs"]), tmp_path / "out")
     for text in (index.read_text(), (tmp_path / "out" / "report.md").read_text()):
-        assert "Studies without a result" in text and "failed: no disk" in text and "bare" in text
+        assert "Studies without a result" in text and "failed: no disk" in text and "bare" in text and "bad: " in text
 
 
 def test_without_a_finished_run_there_is_no_report(tmp_path):
