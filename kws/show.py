@@ -1,10 +1,12 @@
 """What a person sees in the terminal: progress while it lasts, tables at the end. Plain lines where stdout is none."""
 
 import json
+import math
 import sys
 from contextlib import contextmanager
 from pathlib import Path
 
+from rich import box
 from rich.console import Console
 from rich.progress import (
     BarColumn,
@@ -18,6 +20,8 @@ from rich.progress import (
 )
 from rich.table import Table
 from rich.text import Text
+
+from kws.formatting import count, points, seconds
 
 
 class _Console(Console):
@@ -170,13 +174,58 @@ def sweep_status(status):
 
 def report(results, page):
     """Print a report's studies as tables, the runs it left out, and where it lies."""
-    from kws.study import studies, table
+    from kws.study import studies
 
     for study in studies(results):
-        console.print(table(study))
+        console.print(study_table(study))
     for excluded in results.excluded:
         line(f"left out: {excluded.name}: {excluded.reason}")
     line(f"report       {page}")
+
+
+def study_table(study):
+    """Return the comparison as a rich Table for the terminal, for 80 columns. Accuracies are in percent."""
+    title = f"{study.title}{' (synthetic data)' if study.synthetic else ''}: test accuracy over seeds"
+    result = Table(
+        title=Text(title),
+        title_justify="left",
+        box=box.SIMPLE_HEAD,
+        collapse_padding=True,
+        pad_edge=False,
+        caption_justify="left",
+    )
+    for head in (
+        _axis_name(study),
+        "seeds",
+        "val %",
+        "test % ± sd",
+        "95 % interval",
+        "params",
+        "FLOPs",
+        "epoch",
+    ):
+        result.add_column(Text(head), justify="left" if head == _axis_name(study) else "right")
+    shown = sorted(study.cells, key=lambda cell: -cell.val.mean)[:20] if study.is_search else study.cells
+    for cell in shown:
+        mark = " *" if cell is study.recommended and study.recommends else ""
+        spread = not math.isnan(cell.test.sd)
+        result.add_row(
+            Text(cell.short_label + mark),
+            str(cell.val.n),
+            points(cell.val.mean),
+            f"{points(cell.test.mean)} ± {points(cell.test.sd)}" if spread else points(cell.test.mean),
+            f"{points(cell.test.low)}–{points(cell.test.high)}" if spread else "one run",
+            count(cell.params),
+            count(cell.flops),
+            seconds(cell.epoch_s.mean),
+        )
+    if study.recommends:
+        result.caption = "* recommended, by validation accuracy; test accuracy is only reported"
+    return result
+
+
+def _axis_name(study):
+    return ", ".join(study.parameters) or "configuration"
 
 
 def line(text):

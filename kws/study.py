@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from kws.formatting import count, points, seconds, value_text
+from kws.formatting import value_text
 from kws.results import CELL_SETTINGS
 from kws.statistics import accuracy_interval, holm, mcnemar, mean_interval, paired_difference
 from kws.study_runs import missing_cells, split_by_sweep
@@ -280,52 +280,3 @@ def is_right(prediction):
     """Whether a (label, probability of label 1) is on the right side of one half."""
     label, probability = prediction
     return (probability > 0.5) == bool(label)
-
-
-def table(study):
-    """Return the comparison as a rich Table for the terminal, for 80 columns. Accuracies are in percent."""
-    from rich import box
-    from rich.table import Table
-    from rich.text import Text
-
-    title = f"{study.title}{' (synthetic data)' if study.synthetic else ''}: test accuracy over seeds"
-    result = Table(
-        title=Text(title),
-        title_justify="left",
-        box=box.SIMPLE_HEAD,
-        collapse_padding=True,
-        pad_edge=False,
-        caption_justify="left",
-    )
-    for head in (
-        _axis_name(study),
-        "seeds",
-        "val %",
-        "test % ± sd",
-        "95 % interval",
-        "params",
-        "FLOPs",
-        "epoch",
-    ):
-        result.add_column(Text(head), justify="left" if head == _axis_name(study) else "right")
-    shown = sorted(study.cells, key=lambda cell: -cell.val.mean)[:20] if study.is_search else study.cells
-    for cell in shown:
-        mark = " *" if cell is study.recommended and study.recommends else ""
-        spread = not math.isnan(cell.test.sd)
-        result.add_row(
-            Text(cell.short_label + mark),
-            str(cell.val.n),
-            points(cell.val.mean),
-            f"{points(cell.test.mean)} ± {points(cell.test.sd)}" if spread else points(cell.test.mean),
-            f"{points(cell.test.low)}–{points(cell.test.high)}" if spread else "one run",
-            count(cell.params),
-            count(cell.flops),
-            seconds(cell.epoch_s.mean),
-        )
-    if study.recommends:
-        result.caption = "* recommended, by validation accuracy; test accuracy is only reported"
-    return result
-
-
-def _axis_name(study):
-    return ", ".join(study.parameters) or "configuration"

@@ -50,15 +50,11 @@ def missing_cells(sweep, runs):
         }
     except KwsError:  # nobody can run such a file
         return []
-    done = [run.config for run in runs]
-    cells = [dict(zip(values, cell, strict=True)) for cell in itertools.product(*values.values())]
-    missing = [cell for cell in cells if not any(_gives(config, cell) for config in done)]
+    done = {tuple(run.config.get(name) for name in values) for run in runs}
+    cells = list(itertools.product(*values.values()))
     cap = sweep.get("run_cap") or len(cells)
-    if len(cells) - len(missing) >= cap:
+    if len(done.intersection(cells)) >= cap:
         return []
     shown = [name for name in values if len(values[name]) > 1] or list(values)
-    return [", ".join(f"{name} {value_text(cell[name])}" for name in shown) for cell in cells[:cap] if cell in missing]
-
-
-def _gives(config, settings):
-    return all(config.get(name) == value for name, value in settings.items())
+    missing = [dict(zip(values, cell, strict=True)) for cell in cells[:cap] if cell not in done]
+    return [", ".join(f"{name} {value_text(cell[name])}" for name in shown) for cell in missing]

@@ -12,7 +12,8 @@ from kws.misheard import misheard
 from kws.report_page import facts_of
 from kws.results import load
 from kws.sentences import answer, conclusions
-from kws.study import studies, table
+from kws.show import study_table
+from kws.study import studies
 
 
 def study_of(run_dir, val, name="n_mels", test=None, **arguments):
@@ -216,7 +217,7 @@ def test_runs_of_several_machines_are_pointed_out(tmp_path):
 def test_the_table_for_the_terminal_fits_80_columns(tmp_path):
     found = study_of(tmp_path, CLOSE)
     text = io.StringIO()
-    Console(file=text, width=80).print(table(found))
+    Console(file=text, width=80).print(study_table(found))
     lines = text.getvalue().splitlines()
     row = next(line for line in lines if line.strip().startswith("20 *"))
     assert "98.60" in row and "±" in row and "M" in row and "–" in row
