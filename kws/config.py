@@ -3,18 +3,18 @@
 import difflib
 import math
 import os
-import reprlib
 from dataclasses import asdict, dataclass, field, fields
 
 from kws.errors import KwsError
+from kws.formatting import one_line
 
 # Written into a run's config beside the settings; ignored when such a config is read back as settings.
-RECORDED = (
+PROVENANCE_KEYS = (
     "run_id", "run_name", "sweep_id", "data_info", "versions", "git_commit", "host", "device_name",
-    "features_ahead", "started",
+    "features_prefetched", "started",
 )  # fmt: skip
 # Where and how a run is done. They stay out of the run's name; two runs that differ in them alone should agree.
-CIRCUMSTANCES = ("words", "data", "data_dir", "device", "threads", "study", "project", "entity", "run_dir")
+NON_IDENTITY = ("words", "data", "data_dir", "device", "threads", "study", "project", "entity", "run_dir")
 
 
 def _setting(default, help, low=None, high=None, choices=None):
@@ -36,7 +36,7 @@ class Config:
     n_fft: int = _setting(400, "samples of an STFT frame (16 kHz)", 16, 4096)
     # Four poolings by two need 16 frames of the second: 1000 samples leave 17.
     hop_length: int = _setting(160, "samples between STFT frames", 1, 1000)
-    normalize: str = _setting(
+    mean_norm: str = _setting(
         "band",
         "what is taken out of the log-mel: nothing, a clip's mean, its bands' means",
         choices=("none", "clip", "band"),
@@ -55,8 +55,10 @@ class Config:
     noise_prob: float = _setting(0.8, "augmentation: share of clips that get background noise", 0.0, 1.0)
     noise_level: float = _setting(0.1, "augmentation: largest factor on the noise recording", 0.0, 1.0)
     gain_db: float = _setting(6.0, "augmentation: largest gain to either side, dB", 0.0, 40.0)
-    speed: float = _setting(0.0, "augmentation: largest change of a log-mel's speed, and so its pitch", 0.0, 0.5)
-    mask_ms: float = _setting(300.0, "augmentation: longest piece of a log-mel to leave out, ms", 0.0, 1000.0)
+    speed_perturb: float = _setting(
+        0.0, "augmentation: largest change of a log-mel's speed, and so its pitch", 0.0, 0.5
+    )
+    time_mask_ms: float = _setting(300.0, "augmentation: longest piece of a log-mel to leave out, ms", 0.0, 1000.0)
     device: str = _setting("auto", "where the run computes", choices=("auto", "cpu", "cuda", "mps"))
     threads: int = _setting(1, "CPU threads; results on the CPU may differ in rounding with it", 1, 1024)
     study: str = _setting("single", "the study that the run belongs to: W&B's group")
@@ -73,7 +75,7 @@ class Config:
         """The run's name from what it is: `mels40-g1-s3`, with every other setting that is not the default."""
         parts = [f"mels{self.n_mels}", f"g{self.groups}"]
         for item in fields(self):
-            if item.name not in (*CIRCUMSTANCES, "n_mels", "groups", "seed"):
+            if item.name not in (*NON_IDENTITY, "n_mels", "groups", "seed"):
                 value = getattr(self, item.name)
                 if value != item.default:
                     parts.append(f"{item.name.replace('_', '-')}{value if isinstance(value, str) else f'{value:g}'}")
@@ -81,6 +83,8 @@ class Config:
 
 
 SETTINGS = {item.name: item for item in fields(Config)}
+# Two runs of one study that agree in all of these are repetitions.
+IDENTITY_SETTINGS = tuple(name for name in SETTINGS if name not in NON_IDENTITY)
 
 
 def resolve(*layers):
@@ -105,7 +109,7 @@ def setting_name(key, where):
     name = one_line(key).replace("-", "_")
     if name in SETTINGS:
         return name
-    if name.startswith("_") or name in RECORDED or name == "wandb_version":
+    if name.startswith("_") or name in PROVENANCE_KEYS or name == "wandb_version":
         return None
     near = difflib.get_close_matches(name, SETTINGS, n=1, cutoff=0.6)
     hint = f"did you mean {near[0]}?" if near else f"settings are: {', '.join(SETTINGS)}"
@@ -127,7 +131,7 @@ def parse_flags(arguments):
             raise KwsError(f"flag: {one_line(flag)!r} is not a --KEY=VALUE; see kws train --help")
         key, equals, value = flag[2:].partition("=")
         name = setting_name(key, "flag")
-        if key.replace("-", "_") in RECORDED:
+        if key.replace("-", "_") in PROVENANCE_KEYS:
             raise KwsError(f"flag: --{one_line(key)} is not a setting: a run records it by itself")
         if not equals:
             boolean = name in SETTINGS and SETTINGS[name].type is bool
@@ -140,39 +144,6 @@ def parse_flags(arguments):
         values.pop(key, None)  # of a flag given twice, in either spelling, the last one counts
         values[key] = value
     return values
-
-
-def read_yaml(path):
-    """Return the mapping in a YAML (or JSON) file. Raises KwsError where there is none."""
-    import yaml
-
-    try:
-        with open(path, encoding="utf-8") as file:
-            content = yaml.safe_load(file)
-    except OSError as error:
-        raise KwsError(f"{path}: cannot be read ({error.strerror}); give the path of a YAML file") from error
-    except UnicodeDecodeError as error:
-        raise KwsError(f"{path}: is not UTF-8 text; give the path of a YAML file") from error
-    except (yaml.YAMLError, RecursionError, ValueError) as error:
-        mark = getattr(error, "problem_mark", None)
-        line = f", line {mark.line + 1}" if mark else ""
-        problem = getattr(error, "problem", None) or getattr(error, "reason", None) or "cannot be parsed"
-        raise KwsError(f"{path}{line}: is not valid YAML: {one_line(problem)}") from error
-    if content is None:
-        return {}
-    if not isinstance(content, dict):
-        raise KwsError(f"{path}: holds a {type(content).__name__}, not KEY: VALUE lines")
-    return content
-
-
-def one_line(value, limit=120):
-    """Return `value` as printable text without line breaks, cut at `limit` characters: for messages."""
-    try:
-        text = reprlib.repr(value) if isinstance(value, (dict, list, set, tuple)) else str(value)
-    except ValueError:  # Python does not write out a number of thousands of digits
-        text = f"{type(value).__name__} too long to show"
-    text = "".join(character if character.isprintable() else " " for character in text)
-    return text if len(text) <= limit else text[: limit - 1] + "…"
 
 
 def _checked(item, value, where):

@@ -11,9 +11,9 @@ from pathlib import Path
 from urllib.parse import urlsplit, urlunsplit
 
 from kws import __version__
-from kws.config import one_line
-from kws.data_folder import FOLDERS, diagnose, wav_sizes
+from kws.data.layout import FOLDERS, diagnose, wav_sizes
 from kws.errors import KwsError
+from kws.formatting import one_line
 from kws.machine import usable_cpus
 
 PACKAGES = ("torch", "torchaudio", "wandb", "ptflops")
@@ -98,7 +98,7 @@ def _versions():
 
 def _torchaudio(config):
     """Whether torchaudio imports beside this torch, in which way, and has what kws takes from it."""
-    from kws.torchaudio_import import how, torchaudio
+    from kws.data.torchaudio_import import how, torchaudio
 
     lacking = [
         name
@@ -157,7 +157,7 @@ def _run_dir(config):
 
 
 def _cache(config):
-    from kws.speech_commands import cache_folder
+    from kws.data.corpus import cache_folder
 
     # Only a warning: without a cache every start reads the clips again.
     return [_place("cache", cache_folder(), "warning", "set KWS_CACHE to a folder that can be written")]
@@ -181,7 +181,7 @@ def _place(name, folder, level, remedy):
 
 
 def _wandb(config):
-    from kws.tracking import wandb_settings
+    from kws.training.tracker import wandb_settings
 
     mode, address = wandb_settings()
     if mode in ("offline", "dryrun"):

@@ -1,4 +1,6 @@
-"""The exceptions that speak to a person."""
+"""Errors that the user can fix, and notices to the user."""
+
+import sys
 
 
 class KwsError(Exception):
@@ -9,5 +11,10 @@ class KwsError(Exception):
     """
 
 
-class CannotGoOn(KwsError):
+class NotResumable(KwsError):
     """A run whose checkpoint cannot be taken up again: what it was to do can only be begun anew, as another run."""
+
+
+def notify(line):
+    """Say one line to a person, on stderr."""
+    print(f"kws: {line}", file=sys.stderr, flush=True)

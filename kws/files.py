@@ -6,6 +6,9 @@ import tempfile
 from contextlib import contextmanager
 from pathlib import Path
 
+from kws.errors import KwsError
+from kws.formatting import one_line
+
 
 @contextmanager
 def write_atomically(path):
@@ -38,6 +41,29 @@ def write_text(path, text):
 def write_json(path, value):
     """Write `value` as indented JSON to `path` atomically. Raises ValueError on NaN and infinity."""
     write_text(path, json.dumps(value, indent=2, allow_nan=False) + "\n")
+
+
+def read_yaml(path):
+    """Return the mapping in a YAML (or JSON) file. Raises KwsError where there is none."""
+    import yaml
+
+    try:
+        with open(path, encoding="utf-8") as file:
+            content = yaml.safe_load(file)
+    except OSError as error:
+        raise KwsError(f"{path}: cannot be read ({error.strerror}); give the path of a YAML file") from error
+    except UnicodeDecodeError as error:
+        raise KwsError(f"{path}: is not UTF-8 text; give the path of a YAML file") from error
+    except (yaml.YAMLError, RecursionError, ValueError) as error:
+        mark = getattr(error, "problem_mark", None)
+        line = f", line {mark.line + 1}" if mark else ""
+        problem = getattr(error, "problem", None) or getattr(error, "reason", None) or "cannot be parsed"
+        raise KwsError(f"{path}{line}: is not valid YAML: {one_line(problem)}") from error
+    if content is None:
+        return {}
+    if not isinstance(content, dict):
+        raise KwsError(f"{path}: holds a {type(content).__name__}, not KEY: VALUE lines")
+    return content
 
 
 def _umask():

@@ -1,6 +1,7 @@
 """Numbers as text: one spelling for the terminal, the page, report.md and W&B."""
 
 import math
+import reprlib
 
 
 def value_text(value):
@@ -12,7 +13,7 @@ def percent(fraction, digits=2):
     return "n/a" if math.isnan(fraction) else f"{100 * fraction:.{digits}f} %"
 
 
-def points(fraction, digits=2, sign=False):
+def percentage_points(fraction, digits=2, sign=False):
     """Return a fraction, or a difference of two, in percentage points, with a minus sign that is none of a hyphen's."""
     if math.isnan(fraction):
         return "n/a"
@@ -24,7 +25,7 @@ def estimate(item):
     """Return "99.31 ± 0.12 % (98.9 to 99.5)": mean, standard deviation over the seeds, 95 % interval."""
     if math.isnan(item.sd):
         return percent(item.mean)
-    return f"{points(item.mean)} ± {points(item.sd)} % ({points(item.low)} to {points(item.high)})"
+    return f"{percentage_points(item.mean)} ± {percentage_points(item.sd)} % ({percentage_points(item.low)} to {percentage_points(item.high)})"
 
 
 def count(number):
@@ -42,3 +43,13 @@ def p_text(p):
     if math.isnan(p):
         return "n/a"
     return "p < 0.001" if p < 0.001 else f"p = {p:.3f}" if p < 0.1 else f"p = {p:.2f}"
+
+
+def one_line(value, limit=120):
+    """Return `value` as printable text without line breaks, cut at `limit` characters: for messages."""
+    try:
+        text = reprlib.repr(value) if isinstance(value, (dict, list, set, tuple)) else str(value)
+    except ValueError:  # Python does not write out a number of thousands of digits
+        text = f"{type(value).__name__} too long to show"
+    text = "".join(character if character.isprintable() else " " for character in text)
+    return text if len(text) <= limit else text[: limit - 1] + "…"

@@ -12,10 +12,10 @@ from hypothesis import HealthCheck, settings
 
 os.environ["OMP_NUM_THREADS"] = "1"  # before torch is imported: the tests' networks are too small for more
 
-from corpus import make_corpus
-from online_study import online  # noqa: F401 (a fixture: one server for all test files)
+from helpers.corpus import make_corpus
+from helpers.online_study import online  # noqa: F401 (a fixture: one server for all test files)
 
-pytest.register_assert_rewrite("training")  # its assertions are to say what differs
+pytest.register_assert_rewrite("helpers.training")  # its assertions are to say what differs
 
 TINY = ("--channels=8", "--epochs=2", "--batch_size=16")  # a run of a second
 REPOSITORY = Path(__file__).resolve().parent.parent

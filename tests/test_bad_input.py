@@ -13,11 +13,11 @@ import pytest
 import soundfile
 import torch
 from conftest import TINY, finish, snapshot, start
-from corpus import make_corpus
+from helpers.corpus import make_corpus
 
 SETTINGS = "words, data, data_dir, resplit, n_mels, n_fft, hop_length, normalize, channels, kernel_size, groups, " \
     "epochs, batch_size, lr, lr_step, lr_gamma, seed, augment, shift_ms, noise_prob, noise_level, gain_db, speed, " \
-    "mask_ms, device, threads, study, project, entity, run_dir"  # fmt: skip
+    "time_mask_ms, device, threads, study, project, entity, run_dir"  # fmt: skip
 
 FLAGS = (
     ("--n_mel=40", "flag: no setting is called 'n_mel'; did you mean n_mels?"),

@@ -9,8 +9,10 @@ import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from kws.config import CIRCUMSTANCES, RECORDED, SETTINGS, Config, one_line, parse_flags, read_yaml, resolve
+from kws.config import NON_IDENTITY, PROVENANCE_KEYS, SETTINGS, Config, parse_flags, resolve
 from kws.errors import KwsError
+from kws.files import read_yaml
+from kws.formatting import one_line
 
 anything = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text() | st.binary() | st.dates(),
@@ -152,7 +154,7 @@ def test_data_dir_comes_from_the_environment_unless_it_is_given(monkeypatch):
 
 
 def test_what_a_record_and_wandb_add_is_left_out():
-    extra = dict.fromkeys((*RECORDED, "_wandb", "wandb_version"), "x")
+    extra = dict.fromkeys((*PROVENANCE_KEYS, "_wandb", "wandb_version"), "x")
     assert resolve(("config.json", extra | {"n_mels": 40})) == resolve(("flag", {"n_mels": 40}))
 
 
@@ -217,7 +219,7 @@ def test_run_names_say_what_is_not_the_default():
 def test_two_configs_of_one_name_differ_in_circumstances_alone(mapping):
     config = resolved(mapping)
     if config:
-        alone = resolve(("test", {name: getattr(config, name) for name in SETTINGS if name not in CIRCUMSTANCES}))
+        alone = resolve(("test", {name: getattr(config, name) for name in SETTINGS if name not in NON_IDENTITY}))
         assert alone.run_name == config.run_name
         assert config.run_name.isascii() and " " not in config.run_name and "/" not in config.run_name
 
@@ -225,5 +227,5 @@ def test_two_configs_of_one_name_differ_in_circumstances_alone(mapping):
 def test_every_setting_has_help_and_a_default_that_is_valid():
     assert resolve() == Config()
     assert all(item.metadata["help"] for item in fields(Config))
-    assert set(CIRCUMSTANCES) < set(SETTINGS)
+    assert set(NON_IDENTITY) < set(SETTINGS)
     assert resolve(("defaults", Config().as_dict())) == Config()

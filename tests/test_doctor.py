@@ -7,8 +7,8 @@ import sys
 from pathlib import Path
 
 import pytest
-from corpus import make_corpus
-from wandb_server import WandbServer
+from doubles.wandb_server import WandbServer
+from helpers.corpus import make_corpus
 
 CANARY = "canary" + "0123456789abcdef" * 3
 PROGRAM = """

@@ -6,13 +6,13 @@ import tarfile
 
 import pytest
 import soundfile
-from archive_server import add, wav
+from doubles.archive_server import add, wav
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from kws.archive import LARGEST_MEMBER, Hashed, members
+from kws.data.archive import LARGEST_MEMBER, Hashed, members
+from kws.data.audio import read_clip
 from kws.errors import KwsError
-from kws.speech_commands import read_clip
 
 CLIP = wav(1000, 0)
 FUZZ = settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])

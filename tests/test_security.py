@@ -10,11 +10,10 @@ import torch
 import yaml
 from conftest import REPOSITORY, TINY, finish, start
 
-from kws import checkpoints
-from kws.config import read_yaml
+from kws.data.corpus import cache_folder, load
 from kws.errors import KwsError
-from kws.files import write_atomically, write_json
-from kws.speech_commands import cache_folder, load
+from kws.files import read_yaml, write_atomically, write_json
+from kws.training import checkpoints
 
 CANARY = "c0ffee" * 6 + "f00d"  # forty characters, as W&B's older keys have
 NEW_CANARY = "wandb_v1_" + "c0ffee" * 12  # and the form of its newer ones

@@ -1,0 +1,94 @@
+"""Runs read from run folders and from W&B into one table, with every excluded run named."""
+
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from kws.analysis.records import Excluded, Results, RunRecord, checked, finite_numbers
+from kws.analysis.wandb_runs import read_project, wandb_path
+from kws.errors import KwsError
+from kws.files import read_yaml
+from kws.formatting import one_line
+from kws.sweep.spec import sweep_file
+from kws.training import run_folder
+
+Progress = Callable[[int, int], None]
+
+
+def load(sources: Sequence[str | Path] = ("runs",), progress: Progress | None = None) -> Results:
+    """Return the Results of `sources`: run folders, folders of run folders, or W&B paths, in any mixture.
+
+    A W&B path is ENTITY/PROJECT, ENTITY/PROJECT/SWEEP_ID or ENTITY/PROJECT/sweeps/SWEEP_ID. `progress` is
+    called with (runs read, runs in the source). A run seen twice (a folder and its copy on W&B) counts once,
+    as it was first met. Raises KwsError where a source is neither, or where no run at all is found.
+    """
+    runs: dict[str, RunRecord] = {}
+    excluded: list[Excluded] = []
+    sweeps: dict[str, dict[str, Any]] = {}
+    for source in sources or ["runs"]:
+        if str(source).strip() and Path(source).is_dir():
+            found = _read_folder(Path(source), sweeps, progress)
+        elif path := wandb_path(source):
+            found = read_project(*path, sweeps, progress)
+        else:
+            raise KwsError(
+                f"{source}: is neither a folder nor an ENTITY/PROJECT of W&B; make runs with kws sweep or kws train"
+            )
+        for item in found:
+            if isinstance(item, Excluded):
+                excluded.append(item)
+            else:
+                runs.setdefault(item.run_id, item)
+    counted = _without_duplicates(list(runs.values()), excluded)
+    if not counted and not excluded:
+        raise KwsError(f"{', '.join(map(str, sources))}: holds no run; make some with kws sweep or kws train")
+    return Results(counted, excluded, sweeps)
+
+
+def _without_duplicates(runs: list[RunRecord], excluded: list[Excluded]) -> list[RunRecord]:
+    # The first run counts: were it the last, a rerun could replace a result that did not please.
+    first: dict[tuple[Any, ...], RunRecord] = {}
+    for run in sorted(runs, key=lambda run: (str(run.config.get("started", "")), run.run_id)):
+        if run.identity in first:
+            reason = f"the same settings and data as {first[run.identity].run_id}, which started first"
+            excluded.append(Excluded(run.name, run.where, run.study, f"duplicate: {reason}"))
+        else:
+            first[run.identity] = run
+    return list(first.values())
+
+
+def _read_folder(
+    folder: Path, sweeps: dict[str, dict[str, Any]], progress: Progress | None
+) -> Iterator[RunRecord | Excluded]:
+    folders = run_folder.find_run_folders(folder)
+    for done, path in enumerate(folders, 1):
+        yield _read_run(path, sweeps)
+        if progress:
+            progress(done, len(folders))
+
+
+def _read_run(folder: Path, sweeps: dict[str, dict[str, Any]]) -> RunRecord | Excluded:
+    try:
+        config = run_folder.read_config(folder)
+        name = str(config.get("run_name") or folder.name)
+        study = str(config.get("study", ""))
+        if not run_folder.has_summary(folder):
+            return Excluded(name, str(folder), study, "unfinished: it has no summary.json")
+        summary = run_folder.read_summary(folder)
+        run = RunRecord(
+            run_id=str(config.get("run_id") or folder.name),
+            name=name,
+            where=str(folder),
+            config=config,
+            summary=finite_numbers(summary),
+            history=run_folder.read_history(folder),
+            predictions=run_folder.read_predictions(folder),
+            layers=run_folder.read_layers(folder),
+            sweep_id=str(config.get("sweep_id") or ""),
+        )
+    except KwsError as error:
+        return Excluded(folder.name, str(folder), "", f"cannot be read: {one_line(error, 200)}")
+    path = sweep_file(folder.parent, run.sweep_id)
+    if run.sweep_id and run.sweep_id not in sweeps and path.is_file():
+        sweeps[run.sweep_id] = read_yaml(path)
+    return checked(run, summary.get("state"), str(summary.get("error", "")))

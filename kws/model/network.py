@@ -1,0 +1,97 @@
+"""The network: log-mel filter banks, four blocks of convolution over time, one linear layer."""
+
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from kws.data.audio import SAMPLE_RATE
+from kws.errors import KwsError
+from kws.model.features import LogMelFilterBanks
+
+MAX_PARAMETERS = 100_000
+N_BLOCKS = 4
+
+
+class Conv1dAsConv2d(nn.Conv1d):
+    """Conv1d on (batch, channels, 1, frames), computed as a convolution of height one.
+
+    Torch has channels-last kernels for two dimensions only; on a CPU they take half the time of those for one.
+    """
+
+    def forward(self, features):
+        padding = (0, self.padding[0])
+        return F.conv2d(features, self.weight.unsqueeze(2), self.bias, padding=padding, groups=self.groups)
+
+
+class BatchNorm1dAsBatchNorm2d(nn.BatchNorm1d):
+    """BatchNorm1d on (batch, channels, 1, frames)."""
+
+    def _check_input_dim(self, features):
+        if features.dim() != 4:
+            raise ValueError(f"expected (batch, channels, 1, frames), got {tuple(features.shape)}")
+
+
+class Block(nn.Module):
+    """Conv1d, BatchNorm1d, max over pairs of frames, ReLU: (batch, in, 1, frames) to (batch, out, 1, frames // 2)."""
+
+    def __init__(self, in_channels, out_channels, kernel_size, groups=1):
+        super().__init__()
+        # The batch norm has a shift of its own, so the convolution needs no bias.
+        self.conv = Conv1dAsConv2d(
+            in_channels, out_channels, kernel_size, padding=kernel_size // 2, groups=groups, bias=False
+        )
+        self.norm = BatchNorm1dAsBatchNorm2d(out_channels)
+
+    def forward(self, features):
+        # Pooling first halves what ReLU works on; both are monotone, so the result is the same.
+        return F.relu(F.max_pool2d(self.norm(self.conv(features)), (1, 2)))
+
+
+class KeywordNet(nn.Module):
+    """Four blocks and a linear layer: log-mel features (batch, n_mels, n_frames) to logits (batch,).
+
+    The first convolution sees n_mels channels and is dense; the other three take `groups`, which must divide
+    `channels`. mean_norm: feature normalisation, "none", "clip" (subtract the clip's mean) or "band" (subtract each band's mean). Raises KwsError above 100,000 parameters.
+    """
+
+    def __init__(self, n_mels=20, channels=48, kernel_size=5, groups=1, mean_norm="none"):
+        super().__init__()
+        # A clip's mean over bands and frames is its loudness; a band's mean is the voice's and the microphone's colour.
+        self.mean_over = {"none": None, "clip": (1, 2), "band": 2}[mean_norm]
+        self.blocks = nn.Sequential(
+            Block(n_mels, channels, kernel_size),
+            *(Block(channels, channels, kernel_size, groups) for _ in range(N_BLOCKS - 1)),
+        )
+        self.linear = nn.Linear(channels, 1)
+        parameters = sum(parameter.numel() for parameter in self.parameters())
+        if parameters > MAX_PARAMETERS:
+            raise KwsError(
+                f"channels: the network would have {parameters:,} parameters, at most {MAX_PARAMETERS:,} are allowed; "
+                "lower channels, kernel_size or n_mels, or raise groups"
+            )
+
+    def forward(self, features):
+        if self.mean_over is not None:
+            features = features - features.mean(dim=self.mean_over, keepdim=True)
+        wide = features.unsqueeze(2).contiguous(memory_format=torch.channels_last)
+        return self.linear(self.blocks(wide).mean(dim=(2, 3))).squeeze(1)
+
+
+class KeywordModel(nn.Module):
+    """The whole model: waveforms (batch, 16000) in [-1, 1] to logits (batch,) of the second word."""
+
+    def __init__(self, config):
+        super().__init__()
+        self.features = LogMelFilterBanks(
+            n_fft=config.n_fft, samplerate=SAMPLE_RATE, hop_length=config.hop_length, n_mels=config.n_mels
+        )
+        self.network = KeywordNet(config.n_mels, config.channels, config.kernel_size, config.groups, config.mean_norm)
+
+    def forward(self, waveform):
+        return self.network(self.features(waveform))
+
+
+def build(config):
+    """Return a KeywordModel with weights drawn from the seed; the global random state of torch starts there."""
+    torch.manual_seed(config.seed)
+    return KeywordModel(config)

@@ -1,0 +1,257 @@
+"""One training run: its parts, its epochs, the test of its best epoch, and its end."""
+
+import errno
+import math
+import signal
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from statistics import median
+from types import FrameType
+from typing import Any
+
+import torch
+from torch.nn.functional import binary_cross_entropy_with_logits
+
+from kws import errors, metrics
+from kws.config import Config
+from kws.data.audio import SAMPLE_RATE, to_float
+from kws.data.batches import TrainingBatches, epoch_generator, with_features
+from kws.data.corpus import Corpus, DataInfo, load
+from kws.data.splits import resplit
+from kws.errors import KwsError
+from kws.machine import usable_cpus
+from kws.metrics import Row
+from kws.model import complexity, network
+from kws.training import checkpoints
+from kws.training.evaluation import evaluate, features_of
+from kws.training.optimizer import adam
+from kws.training.provenance import Provenance
+from kws.training.run_folder import LAYERS, LAYERS_HEADER, PREDICTIONS, RunFolder, resume_command
+from kws.training.tracker import Tracker
+
+MISCLASSIFIED_SHOWN = 16  # clips in W&B's table of misclassified test clips
+DISK_FAULTS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.ENOENT, errno.EIO)
+
+
+class Preempted(SystemExit):
+    """Raised after SIGTERM or SIGINT, once the checkpoint is written. Exit status 128 + signal."""
+
+
+class Diverged(Exception):
+    """The loss is not finite; the message names the epoch and step. The last good checkpoints are kept."""
+
+
+@dataclass
+class RunContext:
+    """What a config asks for, made and checked before anything is written or sent."""
+
+    device: torch.device
+    corpus: Corpus
+    data_info: DataInfo
+    batches: TrainingBatches
+    model: network.KeywordModel
+    validation_features: list[torch.Tensor]  # batches of log-mel: the layer has no weights, so they serve every epoch
+    test_features: list[torch.Tensor]
+    prefetch: bool  # whether a thread computes the features of the next batches: faster, same numbers
+
+
+def prepare(config: Config, notify: Callable[[str], None] = errors.notify, cpus: int | None = None) -> RunContext:
+    """Return the RunContext of a run. `cpus`: as in kws.train.train.
+
+    Raises KwsError where data or device are unavailable, or the network would be too large.
+    """
+    torch.set_num_threads(config.threads)
+    device = choose_device(config.device)
+    model = network.build(config).to(device)
+    corpus = load(config.data_dir, config.data, config.words, notify)
+    if config.resplit:
+        corpus = resplit(corpus, config.words, config.seed)
+    return RunContext(
+        device=device,
+        corpus=corpus,
+        data_info=corpus.info(config.data == "synthetic"),
+        batches=TrainingBatches(config, corpus, model.features),
+        model=model,
+        validation_features=features_of(model, corpus.validation),
+        test_features=features_of(model, corpus.testing),
+        prefetch=device.type == "cpu" and (cpus or usable_cpus()) >= 2 * config.threads,
+    )
+
+
+def choose_device(name: str) -> torch.device:
+    """Return the torch.device for cpu, cuda, mps, or auto: the first of cuda, mps, cpu that is available."""
+    available = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
+    if name == "auto":
+        name = next(name for name, is_available in available.items() if is_available)
+    if not available[name]:
+        raise KwsError(f"device: {name} is not available here; use --device=auto")
+    return torch.device(name)
+
+
+class TrainingRun:
+    """The training of one prepared run. Its state is what a checkpoint holds."""
+
+    def __init__(
+        self,
+        config: Config,
+        context: RunContext,
+        folder: RunFolder,
+        tracker: Tracker,
+        record: Provenance,
+        checkpoint: dict[str, Any] | None = None,
+    ) -> None:
+        self.config, self.context, self.folder, self.tracker, self.record = config, context, folder, tracker, record
+        self.optimizer = adam(context.model.parameters(), config.lr)
+        self.scheduler = torch.optim.lr_scheduler.StepLR(self.optimizer, config.lr_step, config.lr_gamma)
+        self.rows: list[Row] = []
+        if checkpoint:  # the weights are in the model already; each epoch seeds itself
+            self.optimizer.load_state_dict(checkpoint["optimizer"])
+            self.scheduler.load_state_dict(checkpoint["scheduler"])
+            self.rows = checkpoint["rows"]
+
+    def fit(self, on_epoch: Callable[[Row], None] | None, started: float) -> None:
+        """Train to the last epoch, test the best one, and end the run, whatever happens in between."""
+        try:
+            self.folder.write_config(self.config.as_dict() | self.record)
+            self.folder.write_summary({"state": "running"})
+            if self.rows:
+                self.folder.write_rows(self.rows)  # a kill can come between the checkpoint and its row
+            with _collect_signals() as signals:
+                for row in self.rows:
+                    self.tracker.log(row)  # rows that a resumed W&B run lacks
+                for epoch in range(len(self.rows) + 1, self.config.epochs + 1):
+                    row = self._epoch(epoch)
+                    self.tracker.log(row)
+                    if on_epoch:
+                        on_epoch(row)
+                    if signals and epoch < self.config.epochs:
+                        raise Preempted(128 + signals[0])
+                summary = self._test()
+            summary[metrics.RUN_S] = time.perf_counter() - started
+            self._end("finished", summary)
+        except Preempted:
+            # Slurm and an agent that forwards signals both send SIGTERM: the second must not interrupt this.
+            before = signal.signal(signal.SIGTERM, signal.SIG_IGN)
+            try:
+                self._end("preempted", {})
+            finally:
+                signal.signal(signal.SIGTERM, before)
+            raise
+        except BaseException as error:
+            with suppress(OSError):  # a full disk takes no summary either
+                self._end("failed", {"error": f"{type(error).__name__}: {error}".splitlines()[0]})
+            if isinstance(error, OSError) and error.errno in DISK_FAULTS:
+                raise KwsError(
+                    f"run {self.folder.run_id}: {self.folder.path} cannot be written ({error.strerror}); fix that, "
+                    f"then resume it with: {resume_command(self.folder)}"
+                ) from error
+            raise
+
+    def _epoch(self, epoch: int) -> Row:
+        """Train one epoch, validate, write checkpoint and row, and return the row."""
+        lr = self.scheduler.get_last_lr()[0]
+        began = time.perf_counter()
+        loss, accuracy = self.train_epoch(epoch)
+        seconds = time.perf_counter() - began
+        context = self.context
+        validation = evaluate(context.model, context.corpus.validation, context.validation_features)
+        if not math.isfinite(validation.loss):
+            raise Diverged(f"the validation loss is not finite after epoch {epoch}; lower lr")
+        row: Row = {
+            metrics.EPOCH: epoch,
+            metrics.TRAIN_LOSS: loss,
+            metrics.TRAIN_ACCURACY: accuracy,
+            metrics.VAL_LOSS: validation.loss,
+            metrics.VAL_ACCURACY: validation.accuracy,
+            metrics.LR: lr,
+            metrics.EPOCH_S: seconds,
+            metrics.CLIPS_PER_S: len(context.batches.labels) / seconds,
+        }
+        self.rows.append(row)
+        content = {"model": context.model.state_dict(), "config": self.config.as_dict()}
+        if best_row(self.rows) is row:
+            checkpoints.write(self.folder.best_checkpoint, content | {"epoch": epoch})
+        state = {"optimizer": self.optimizer.state_dict(), "scheduler": self.scheduler.state_dict()}
+        state |= {"rows": self.rows, "fingerprint": context.corpus.fingerprint}
+        checkpoints.write(self.folder.last_checkpoint, content | state)
+        self.folder.write_rows(self.rows)
+        return row
+
+    def train_epoch(self, epoch: int) -> tuple[float, float]:
+        """Train on every training clip once. Returns mean loss and accuracy, as seen while the weights changed."""
+        batches, model, device = self.context.batches, self.context.model, self.context.device
+        generator = epoch_generator(self.config.seed, epoch)
+        model.train()
+        step_losses, correct = [], torch.zeros((), device=device)
+        for features, labels in with_features(batches.epoch(generator), model.features, self.context.prefetch):
+            logits = model.network(features)
+            loss = binary_cross_entropy_with_logits(logits, labels)
+            self.optimizer.zero_grad(set_to_none=True)
+            loss.backward()
+            self.optimizer.step()
+            # Read at the end of the epoch: .item() here would make a GPU wait at every step.
+            step_losses.append(loss.detach() * len(labels))
+            correct += ((logits.detach() > 0) == (labels > 0.5)).sum()
+        self.scheduler.step()
+        losses = torch.stack(step_losses)
+        if not torch.isfinite(losses).all():
+            step = int(torch.nonzero(~torch.isfinite(losses))[0]) + 1
+            raise Diverged(f"the training loss is not finite from epoch {epoch}, step {step} on; lower lr")
+        clips = len(batches.labels)
+        return float(losses.sum() / clips), float(correct / clips)
+
+    def _test(self) -> dict[str, Any]:
+        """Test the epoch that was best on validation; log and write the results; return the summary."""
+        context, folder, tracker = self.context, self.folder, self.tracker
+        best = checkpoints.read(folder.best_checkpoint, context.device)
+        context.model.load_state_dict(best["model"])
+        test = evaluate(context.model, context.corpus.testing, context.test_features)
+        costs = complexity.measure(context.model)
+        folder.write_predictions(zip(test.clips, test.labels.int().tolist(), test.probabilities.tolist(), strict=True))
+        folder.write_layers(costs.layers)
+        shown = to_float(context.corpus.testing.waveforms[test.misclassified[:MISCLASSIFIED_SHOWN]])
+        with torch.no_grad():
+            # torch.stft refuses an empty batch, which is what a network without a mistake leaves.
+            log_mel = context.model.features(shown.to(context.device)).cpu() if len(shown) else shown
+        tracker.log_evaluation(test, shown, self.config.words, SAMPLE_RATE, log_mel, [LAYERS_HEADER, *costs.layers])
+        tracker.upload(folder.path, PREDICTIONS, LAYERS)
+        tracker.log_model(folder.best_checkpoint)
+        row = best_row(self.rows)
+        epoch_s = [row[metrics.EPOCH_S] for row in self.rows]
+        return {
+            metrics.BEST_EPOCH: row[metrics.EPOCH],
+            metrics.BEST_VAL_ACCURACY: row[metrics.VAL_ACCURACY],
+            metrics.BEST_VAL_LOSS: row[metrics.VAL_LOSS],
+            metrics.TEST_ACCURACY: test.accuracy,
+            metrics.TEST_LOSS: test.loss,
+            metrics.TEST_ERRORS: test.errors,
+            metrics.EPOCH_S_MEDIAN: median(epoch_s[1:] or epoch_s),  # the first epoch warms up
+        } | costs.summary()
+
+    def _end(self, state: str, summary: dict[str, Any]) -> None:
+        self.tracker.finish(state, summary)
+        places = {metrics.WANDB_URL: self.tracker.url, metrics.WANDB_SYNC_DIR: self.tracker.sync_dir}
+        self.folder.write_summary({"state": state} | summary | places)
+
+
+def best_row(rows: list[Row]) -> Row:
+    """Return the row that is best on validation: accuracy first, then loss, then the earlier epoch."""
+    return max(rows, key=lambda row: (row[metrics.VAL_ACCURACY], -row[metrics.VAL_LOSS], -row[metrics.EPOCH]))
+
+
+@contextmanager
+def _collect_signals() -> Iterator[list[int]]:
+    """Collect SIGTERM and SIGINT in a list instead of dying, so that the epoch ends and its checkpoint is written."""
+    signals: list[int] = []
+
+    def receive(number: int, frame: FrameType | None) -> None:
+        signals.append(number)
+
+    before = {number: signal.signal(number, receive) for number in (signal.SIGTERM, signal.SIGINT)}
+    try:
+        yield signals
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

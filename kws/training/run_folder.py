@@ -1,0 +1,221 @@
+"""The run folder: a run's record in plain files. The only module that knows the files' names and how to read them."""
+
+import csv
+import fcntl
+import io
+import json
+import math
+import os
+import shlex
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+from kws.errors import KwsError
+from kws.files import write_json, write_text
+from kws.formatting import one_line
+from kws.metrics import EPOCH_METRICS, Row
+
+CONFIG = "config.json"
+SUMMARY = "summary.json"
+METRICS = "metrics.csv"
+PREDICTIONS = "predictions.csv"
+LAYERS = "layers.csv"
+BEST_CHECKPOINT = "best.pt"
+LAST_CHECKPOINT = "last.pt"
+LOCK = ".lock"
+
+PREDICTIONS_HEADER = ("clip", "label", "probability")
+LAYERS_HEADER = ("layer", "output_shape", "params", "macs")
+
+Predictions = dict[str, tuple[int, float]]  # clip -> (label, probability of label 1)
+
+
+class RunFolder:
+    """`RUN_DIR/RUN_ID/`, held by one process at a time; every file in it is written atomically.
+
+    A context manager that releases the folder. Raises KwsError where the folder cannot be made or is in use.
+    """
+
+    def __init__(self, run_dir: str, run_id: str) -> None:
+        self.run_dir, self.run_id = run_dir, run_id
+        self.path = Path(os.path.abspath(os.path.expanduser(run_dir))) / run_id
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+            self._lock = open(self.path / LOCK, "w")  # the lock ends with the process, however it ends
+        except OSError as error:
+            raise KwsError(
+                f"run_dir: {self.path} cannot be written ({error.strerror}); choose another --run_dir"
+            ) from error
+        try:
+            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            self._lock.close()
+            raise KwsError(
+                f"run {run_id}: another process is using {self.path}; wait until it ends, or stop it"
+            ) from error
+        for unfinished in self.path.glob(".*.*"):  # temporary files of a killed process
+            unfinished.unlink()
+
+    def __enter__(self) -> "RunFolder":
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._lock.close()
+
+    @property
+    def begun(self) -> bool:
+        """Whether the folder holds a run."""
+        return any((self.path / name).exists() for name in (CONFIG, SUMMARY, LAST_CHECKPOINT))
+
+    @property
+    def best_checkpoint(self) -> Path:
+        return self.path / BEST_CHECKPOINT
+
+    @property
+    def last_checkpoint(self) -> Path:
+        return self.path / LAST_CHECKPOINT
+
+    def write_config(self, config: Mapping[str, Any]) -> None:
+        write_json(self.path / CONFIG, config)
+
+    def write_rows(self, rows: Sequence[Row]) -> None:
+        write_text(
+            self.path / METRICS, csv_text(EPOCH_METRICS, ([row[name] for name in EPOCH_METRICS] for row in rows))
+        )
+
+    def write_predictions(self, rows: Iterable[Sequence[Any]]) -> None:
+        """Write rows of (clip, label, probability of label 1)."""
+        write_text(self.path / PREDICTIONS, csv_text(PREDICTIONS_HEADER, rows))
+
+    def write_layers(self, rows: Iterable[Sequence[Any]]) -> None:
+        """Write rows of (name, output shape, parameters, MACs) of the network's layers."""
+        write_text(self.path / LAYERS, csv_text(LAYERS_HEADER, rows))
+
+    def write_summary(self, summary: Mapping[str, Any]) -> None:
+        write_json(self.path / SUMMARY, summary)
+
+
+def resume_command(folder: RunFolder) -> str:
+    """Return the command that resumes a run."""
+    elsewhere = [] if folder.run_dir == "runs" else ["--run_dir", folder.run_dir]
+    return shlex.join(["kws", "train", "--resume", folder.run_id, *elsewhere])
+
+
+def find_run_folders(folder: Path) -> list[Path]:
+    """Return `folder` itself if it is a run folder, else the run folders in it."""
+    if (folder / CONFIG).exists():
+        return [folder]
+    return sorted({path.parent for name in (CONFIG, SUMMARY) for path in folder.glob(f"*/{name}")})
+
+
+def find_checkpoint(run: str, run_dir: str) -> Path:
+    """Return the best checkpoint of `run`: a run folder, a run id in `run_dir`, or the file itself."""
+    tried = [Path(run).expanduser(), Path(run_dir).expanduser() / run]
+    for path in tried:
+        for file in (path, path / BEST_CHECKPOINT):
+            if file.is_file():
+                return file
+    places = " or ".join(map(str, tried))
+    raise KwsError(f"--model: there is no trained run at {places}; give a run folder, a run id or a best.pt")
+
+
+def read_config(folder: Path) -> dict[str, Any]:
+    """Return the recorded settings and provenance of a run. Raises KwsError."""
+    return _read_json(folder / CONFIG)
+
+
+def read_summary(folder: Path) -> dict[str, Any]:
+    """Return the state and the summary metrics of a run. Raises KwsError."""
+    return _read_json(folder / SUMMARY)
+
+
+def has_summary(folder: Path) -> bool:
+    return (folder / SUMMARY).exists()
+
+
+def is_finished(folder: Path) -> bool:
+    """Whether the summary says that the run is finished; False where there is none."""
+    try:
+        return bool(read_summary(folder).get("state") == "finished")
+    except KwsError:
+        return False
+
+
+def read_history(folder: Path) -> dict[str, list[float]]:
+    """Return {metric: values, one per epoch} of metrics.csv; {} where there is none. Raises KwsError."""
+    return history(_read_csv(folder / METRICS))
+
+
+def history(rows: Sequence[Mapping[str, Any]]) -> dict[str, list[float]]:
+    """Return {metric: values} of rows, one per epoch. A value that is missing or not a number becomes NaN."""
+    columns = [name for name in (rows[0] if rows else {}) if name and not name.startswith("_")]
+    return {name: [_to_float(row.get(name)) for row in rows] for name in columns}
+
+
+def read_predictions(folder: Path) -> Predictions:
+    """Return {clip: (label, probability of label 1)}; {} where there are none. Raises KwsError."""
+    try:
+        predictions = {
+            row["clip"]: (int(row["label"]), float(row["probability"])) for row in _read_csv(folder / PREDICTIONS)
+        }
+    except (KeyError, TypeError, ValueError) as error:
+        raise KwsError(f"{PREDICTIONS} is damaged ({one_line(error)})") from error
+    if any(label not in (0, 1) or not 0 <= probability <= 1 for label, probability in predictions.values()):
+        raise KwsError(f"{PREDICTIONS} has a label that is not 0 or 1, or a probability outside 0 to 1")
+    return predictions
+
+
+def read_layers(folder: Path) -> list[dict[str, str]]:
+    """Return the rows of layers.csv; [] where there is none. Raises KwsError."""
+    return _read_csv(folder / LAYERS)
+
+
+def read_metric(folder: Path, name: str) -> float:
+    """Return a finished run's metric: from its summary, else its last epoch's. Raises KwsError if it is not finite."""
+    summary = read_summary(folder)
+    value = _to_float(summary[name] if name in summary else read_history(folder).get(name, [math.nan])[-1])
+    if not math.isfinite(value):
+        raise KwsError(f"{folder}: {name} is {value}, which no search can use")
+    return value
+
+
+def csv_text(header: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
+    """Return CSV text. Floats are written so that reading them gives the same number."""
+    buffer = io.StringIO()
+    writer = csv.writer(buffer, lineterminator="\n")
+    writer.writerow(header)
+    writer.writerows(rows)
+    return buffer.getvalue()
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise KwsError(f"{path}: cannot be read ({error.strerror})") from error
+    except (ValueError, RecursionError) as error:
+        raise KwsError(f"{path.name} is not JSON ({one_line(error)})") from error
+    if not isinstance(value, dict):
+        raise KwsError(f"{path.name} is not a JSON object")
+    return value
+
+
+def _read_csv(path: Path) -> list[dict[str, str]]:
+    if not path.exists():
+        return []
+    try:
+        with open(path, encoding="utf-8", newline="") as file:
+            return list(csv.DictReader(file))
+    except (OSError, ValueError, csv.Error) as error:
+        raise KwsError(f"{path.name} cannot be read ({one_line(error)})") from error
+
+
+def _to_float(value: Any) -> float:
+    try:
+        return float(value)
+    except (TypeError, ValueError):
+        return math.nan

@@ -1,0 +1,208 @@
+"""Runs read back: from folders, from the stand-in W&B server with the real client, and who is left out and why."""
+
+import json
+
+import pytest
+from helpers.online_study import call
+from helpers.run_folders import make_run, make_study, write_sweep
+
+from kws.analysis.load import load
+from kws.errors import KwsError
+
+
+def reasons(results):
+    return {item.name: item.reason for item in results.excluded}
+
+
+def test_runs_are_read_whole(tmp_path):
+    make_study(tmp_path, values=(20, 40), seeds=2, epochs=6)
+    seen = []
+    results = load([tmp_path], progress=lambda done, total: seen.append((done, total)))
+    assert len(results.runs) == 4 and results.excluded == []
+    assert seen == [(1, 4), (2, 4), (3, 4), (4, 4)]
+    run = next(run for run in results.runs if (run.config["n_mels"], run.seed) == (40, 1))
+    assert (run.study, run.name) == ("n_mels", run.config["run_name"])
+    assert run.history["epoch"] == [1, 2, 3, 4, 5, 6]
+    assert 0.9 < run.summary["test/accuracy"] <= 1
+    assert len(run.predictions) == 200 and run.predictions["no/00000000_nohash_0.wav"][0] == 0
+    assert run.layers[0]["layer"] == "conv1"
+
+
+def test_a_single_run_folder_is_a_source_and_a_run_named_twice_counts_once(tmp_path):
+    folder = make_run(tmp_path)
+    assert len(load([folder, tmp_path]).runs) == 1
+
+
+def test_the_sweep_file_beside_the_runs_is_found(tmp_path):
+    make_run(tmp_path, record={"sweep_id": "abc"})
+    write_sweep(tmp_path, "abc", description="How many?", method="grid", parameters={})
+    assert load([tmp_path]).sweeps["abc"]["description"] == "How many?"
+
+
+def test_unfinished_failed_and_duplicate_runs_are_named(tmp_path):
+    make_run(tmp_path, seed=0, run_id="first")
+    make_run(tmp_path, seed=0, run_id="again", record={"started": "2026-11-23T00:00:00+00:00"})
+    make_run(tmp_path, seed=1, state="running")
+    make_run(tmp_path, seed=2, state="failed", summary={"error": "the disk is full"})
+    (make_run(tmp_path, seed=3) / "summary.json").unlink()
+    results = load([tmp_path])
+    assert [run.run_id for run in results.runs] == ["first"]
+    assert sorted(item.reason for item in results.excluded) == [
+        "duplicate: the same settings and data as first, which started first",
+        "failed: the disk is full",
+        "running",
+        "unfinished: it has no summary.json",
+    ]
+    assert {item.study for item in results.excluded} == {"single"}
+
+
+def test_other_data_is_no_duplicate(tmp_path):
+    make_run(tmp_path, run_id="a", fingerprint="a" * 16)
+    make_run(tmp_path, run_id="b", fingerprint="b" * 16)
+    assert len(load([tmp_path]).runs) == 2
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "reason"),
+    [
+        ("config.json", "{", "config.json is not JSON"),
+        ("config.json", "[]", "config.json is not a JSON object"),
+        ("summary.json", '{"state": "finished"}', "no best/val_accuracy between 0 and 1"),
+        ("metrics.csv", "", "it has no metrics"),
+        ("predictions.csv", "clip,label,probability\na,7,0.5\n", "a label that is not 0 or 1"),
+        ("predictions.csv", "clip\na\n", "cannot be read"),
+    ],
+)
+def test_a_damaged_run_is_left_out_with_its_reason(tmp_path, name, text, reason):
+    make_run(tmp_path, seed=0)
+    (make_run(tmp_path, seed=1) / name).write_text(text)
+    results = load([tmp_path])
+    assert len(results.runs) == 1
+    assert reason in results.excluded[0].reason
+
+
+@pytest.mark.parametrize(
+    ("config", "reason"),
+    [
+        ({"n_mels": "many"}, "config: n_mels is 'many', but must be a whole number"),
+        ({"n_mels": [20]}, "config: n_mels is '[20]', but must be a whole number"),
+        ({"groups": 3, "channels": 64}, "groups: 3 does not divide the 64 channels"),
+        ({"data_info": {}}, "its config says nothing about the data"),
+        ({"data_info": {"fingerprint": "f", "train": 1, "val": "x", "test": 1}}, "how many clips each split had"),
+    ],
+)
+def test_a_config_that_cannot_be_is_left_out_with_its_reason(tmp_path, config, reason):
+    make_run(tmp_path, record=config)
+    results = load([tmp_path])
+    assert results.runs == [] and reason in results.excluded[0].reason
+
+
+@pytest.mark.parametrize(
+    ("source", "message"),
+    [
+        ("missing", "missing: is no folder here and no ENTITY/PROJECT of W&B; kws sweep or kws train make runs"),
+        ("./missing/runs", "./missing/runs: is no folder here and no ENTITY/PROJECT of W&B; kws sweep or kws train"),
+        ("", "is no folder here"),
+        ("a/b/c/d/e", "a/b/c/d/e: is no folder here"),
+    ],
+)
+def test_a_source_that_is_nothing_is_refused(work, source, message):
+    with pytest.raises(KwsError, match="is no folder") as refused:
+        load([source])
+    assert message in str(refused.value) and "\n" not in str(refused.value)
+
+
+def test_a_folder_without_runs_is_refused(tmp_path):
+    with pytest.raises(KwsError, match="holds no run; kws sweep or kws train make some"):
+        load([tmp_path])
+
+
+READ = """
+import json, sys
+from kws import results
+from kws.errors import KwsError
+seen = []
+try:
+    found = results.load(sys.argv[1:], lambda done, total: seen.append([done, total]))
+except KwsError as error:
+    print("GOT " + json.dumps(str(error)))
+else:
+    print("GOT " + json.dumps({
+        "seen": seen, "excluded": [[item.name, item.reason] for item in found.excluded], "sweeps": found.sweeps,
+        "runs": {run.run_id: [run.name, run.config["n_mels"], run.seed, run.summary, run.history, run.predictions,
+                              run.layers] for run in found.runs}}))
+"""
+
+
+def test_runs_read_from_wandb_equal_the_run_folders(online):
+    server, folder = online
+    there, here = call(server, folder, READ, "tester/words"), call(server, folder, READ, "runs")
+    assert there["seen"][-1] == [6, 6] and there["excluded"] == []
+    assert there["runs"].keys() == here["runs"].keys() and len(there["runs"]) == 6
+    for run_id, (name, n_mels, seed, summary, history, predictions, layers) in here["runs"].items():
+        remote = there["runs"][run_id]
+        assert remote[:3] == [name, n_mels, seed]
+        for key in ("test/accuracy", "best/val_accuracy", "model/flops", "time/epoch_s_median"):
+            assert remote[3][key] == pytest.approx(summary[key])
+        for key in ("epoch", "train/loss", "val/accuracy"):
+            assert remote[4][key] == pytest.approx(history[key])
+        assert remote[5:] == [predictions, layers] and len(predictions) == 16
+
+
+def test_a_sweep_is_read_by_its_path(online):
+    server, folder = online
+    sweep_id = next(iter(server.sweeps))
+    for path in (f"tester/words/{sweep_id}", f"tester/words/sweeps/{sweep_id}"):
+        got = call(server, folder, READ, path)
+        assert len(got["runs"]) == 6
+        assert got["sweeps"][sweep_id]["description"] == "Question: how many bands?"
+
+
+def test_a_run_in_a_folder_and_on_wandb_counts_once(online):
+    server, folder = online
+    both = call(server, folder, READ, "runs", "tester/words")
+    assert len(both["runs"]) == 6 and both["excluded"] == []
+
+
+def test_a_failing_share_of_the_requests_loses_no_run(online):
+    server, folder = online
+    server.fail(0.1)
+    try:
+        got = call(server, folder, READ, "tester/words")
+    finally:
+        server.fail(0.0)
+    assert server.failed > 0 and len(got["runs"]) == 6
+
+
+@pytest.mark.parametrize(
+    ("source", "message"),
+    [
+        ("tester/nothing", "W&B tester/nothing: "),
+        ("tester/words/sweeps/nosuch", "W&B tester/words/nosuch: not found"),
+    ],
+)
+def test_a_path_that_wandb_does_not_have_is_one_line(online, source, message):
+    server, folder = online
+    got = call(server, folder, READ, source)
+    assert isinstance(got, str) and got.startswith(message) and "\n" not in got
+
+
+def test_without_an_account_one_line_says_how_to_get_one(online, tmp_path):
+    server, folder = online
+    got = call(server, folder, READ, "tester/words", HOME=str(tmp_path), WANDB_API_KEY="")
+    assert got == (
+        "W&B tester/words: no account is set up here; wandb login or $WANDB_API_KEY does that "
+        "(there is no such folder here either)"
+    )
+    assert json.dumps(got)
+
+
+def test_a_crashed_run_on_wandb_is_named(online):
+    server, folder = online
+    run = next(iter(server.runs.values()))
+    run.state = "crashed"
+    try:
+        got = call(server, folder, READ, "tester/words")
+    finally:
+        run.state = "finished"
+    assert len(got["runs"]) == 5 and [reason for _, reason in got["excluded"]] == ["crashed"]

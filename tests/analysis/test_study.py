@@ -1,0 +1,320 @@
+"""The study object: which runs belong together, what is recommended, and sentences that change with the numbers."""
+
+import io
+
+import pytest
+from helpers.run_folders import CLIPS, make_run, make_study, write_sweep
+from kws.claims import claims
+from rich.console import Console
+
+from kws.analysis.load import load
+from kws.analysis.narrative import answer, conclusions
+from kws.analysis.study import studies
+from kws.report.charts import figures, pareto
+from kws.report.misclassified import misclassified
+from kws.report.page import facts_of
+from kws.terminal.tables import study_table
+
+
+def study_of(run_dir, val, name="n_mels", test=None, **arguments):
+    """Write runs whose validation (and test) accuracies are given, value -> one for each seed; return their Study."""
+    for value, accuracies in val.items():
+        for seed, accuracy in enumerate(accuracies):
+            summary = {"best/val_accuracy": accuracy}
+            if test:
+                summary |= {"test/accuracy": test[value][seed], "test/errors": round(200 * (1 - test[value][seed]))}
+            make_run(run_dir, seed=seed, study=name, summary=summary, **{name: value}, **arguments)
+    (found,) = studies(load([run_dir]))
+    return found
+
+
+CLOSE = {
+    20: [0.985, 0.99, 0.98, 0.985, 0.99],
+    40: [0.99, 0.985, 0.985, 0.99, 0.985],
+    80: [0.98, 0.99, 0.985, 0.99, 0.98],
+}
+
+
+def test_a_clear_winner_is_taken_even_if_it_is_dear(tmp_path):
+    val = {
+        20: [0.95, 0.945, 0.955, 0.95, 0.95],
+        40: [0.96, 0.955, 0.96, 0.965, 0.96],
+        80: [0.99, 0.985, 0.99, 0.995, 0.99],
+    }
+    found = study_of(tmp_path, val)
+    assert found.verdict == "clear winner" and found.recommended.values == {"n_mels": 80}
+    sentence = answer(found)[0]
+    assert sentence.startswith("Take n_mels 80: it has the highest mean validation accuracy (99.00 %, 5 seeds)")
+    assert "every other value is distinguishably lower, the nearest, n_mels 40, by 3.00 points" in sentence
+    assert "n_mels 80 is the largest value tried: a larger one may do as well." in conclusions(found)
+
+
+def test_without_a_difference_the_cheapest_is_taken(tmp_path):
+    found = study_of(tmp_path, CLOSE)
+    assert found.verdict == "cheapest of equals"
+    assert found.best.values == {"n_mels": 40} and found.recommended.values == {"n_mels": 20}
+    sentence = answer(found)[0]
+    assert sentence.startswith("Take n_mels 20: it cannot be told from n_mels 40")
+    assert "its own mean is 0.10 points lower (at most 0.78 by the 95 % interval)." in sentence
+    assert "n_mels 20 is the smallest value tried: a smaller one may do as well." in conclusions(found)
+
+
+def test_a_cheapest_value_that_is_also_best_is_said_so(tmp_path):
+    val = {20: [0.99] * 5, 40: [0.985, 0.99, 0.99, 0.985, 0.99], 80: [0.95, 0.955, 0.95, 0.945, 0.95]}
+    sentence = answer(study_of(tmp_path, val))[0]
+    assert sentence.startswith("Take n_mels 20: it has the highest mean validation accuracy (99.00 %, 5 seeds)")
+    assert "needs the fewest FLOPs" in sentence and sentence.endswith("; n_mels 80 is distinguishably lower.")
+
+
+def test_the_choice_is_made_on_validation_and_never_on_test(tmp_path):
+    test = {20: [0.90] * 5, 40: [0.90] * 5, 80: [1.0] * 5}
+    found = study_of(tmp_path, CLOSE, test=test)
+    assert found.recommended.values == {"n_mels": 20}
+    assert "On the 200 test clips n_mels 20 scores 90.00 % in the mean of 5 seeds" in answer(found)[1]
+    assert any("n_mels 80 is 10.00 points better than n_mels 40" in line for line in conclusions(found))
+
+
+def test_too_few_seeds_recommend_nothing(tmp_path):
+    found = study_of(tmp_path, {value: accuracies[:2] for value, accuracies in CLOSE.items()})
+    assert found.verdict == "too few seeds" and not found.recommends
+    assert answer(found)[0] == (
+        "No recommendation yet: only 2 seeds are shared by the compared values, and at least 3 (better 5) are needed. "
+        "n_mels 20 has the highest mean validation accuracy so far, 98.75 %."
+    )
+
+
+def test_one_seed_recommends_nothing(tmp_path):
+    found = study_of(tmp_path, {value: accuracies[:1] for value, accuracies in CLOSE.items()})
+    assert found.verdict == "one seed"
+    assert answer(found)[0].startswith("No recommendation: with one seed a configuration, a difference")
+    assert answer(found)[1].endswith("(one run, no interval).")
+    assert all(claim.verdict == "not confirmed" for claim in claims(found))
+
+
+def test_one_configuration_compares_nothing(tmp_path):
+    found = study_of(tmp_path, {20: CLOSE[20]})
+    assert answer(found)[0] == (
+        "Nothing was compared: all 5 runs have the same settings but for the seed, and reach 98.60 % on validation."
+    )
+
+
+def test_studies_and_data_sets_are_kept_apart(tmp_path):
+    make_study(tmp_path / "a", "n_mels", seeds=1)
+    make_study(tmp_path / "b", "groups", (1, 2), seeds=1)
+    make_study(tmp_path / "c", "n_mels", seeds=1, fingerprint="e" * 16, synthetic=True, data="synthetic")
+    found = studies(load([tmp_path / name for name in "abc"]))
+    assert sorted((item.name, item.synthetic, len(item.runs)) for item in found) == [
+        ("groups", False, 2),
+        ("n_mels", False, 3),
+        ("n_mels", True, 3),
+    ]
+    assert len({item.key for item in found}) == 3
+    assert all(item.parameters == [item.name] for item in found)
+
+
+def test_the_question_and_the_missing_cells_come_from_the_sweep_file(tmp_path):
+    parameters = {"n_mels": {"values": [20, 40]}, "seed": {"values": [0, 1, 2]}, "study": {"value": "n_mels"}}
+    write_sweep(
+        tmp_path, "abc", description="Question: how many bands? And more.", method="grid", parameters=parameters
+    )
+    make_study(tmp_path, values=(20, 40), seeds=2, record={"sweep_id": "abc"})
+    make_run(tmp_path, seed=2, n_mels=20, study="n_mels", state="failed", record={"sweep_id": "abc"})
+    (found,) = studies(load([tmp_path]))
+    assert found.question == "How many bands?"
+    assert found.missing == ["n_mels 20, seed 2", "n_mels 40, seed 2"]
+    assert [item.reason for item in found.excluded] == ["failed"]
+    assert conclusions(found)[-1].startswith("2 cells of the sweep file have no finished run: n_mels 20, seed 2")
+
+
+def test_sweep_files_that_fix_other_settings_are_studies_of_their_own(tmp_path):
+    parameters = {"n_mels": {"values": [20, 40]}, "seed": {"values": [0, 1, 2]}, "study": {"value": "n_mels"}}
+    for sweep_id, epochs, seeds in (("full", 8, 3), ("small", 2, 2)):
+        write_sweep(tmp_path, sweep_id, method="grid", parameters=parameters | {"epochs": {"value": epochs}})
+        make_study(tmp_path, values=(20, 40), seeds=seeds, epochs=epochs, record={"sweep_id": sweep_id})
+    full, small = sorted(studies(load([tmp_path])), key=lambda item: -len(item.runs))
+    assert (full.title, len(full.runs), full.parameters) == ("n_mels, epochs 8", 6, ["n_mels"])
+    assert (small.title, len(small.runs), small.parameters) == ("n_mels, epochs 2", 4, ["n_mels"])
+    assert full.recommends and full.missing == [] and full.key != small.key
+    assert small.missing == ["n_mels 20, seed 2", "n_mels 40, seed 2"]  # though the other sweep has these seeds
+
+
+def test_cells_are_missing_by_what_their_values_mean(tmp_path):
+    parameters = {"lr": {"values": ["1e-3", 0.003]}, "seed": {"min": 0, "max": 2}, "study": {"value": "lr"}}
+    write_sweep(tmp_path, "abc", method="grid", parameters=parameters)
+    for lr in (0.001, 0.003):
+        for seed in (0, 1):
+            make_run(tmp_path, seed=seed, lr=lr, study="lr", record={"sweep_id": "abc"})
+    (found,) = studies(load([tmp_path]))
+    assert found.missing == ["lr 0.001, seed 2", "lr 0.003, seed 2"]
+
+
+def test_a_capped_grid_misses_nothing_when_its_cap_is_reached(tmp_path):
+    write_sweep(tmp_path, "abc", method="grid", run_cap=2, parameters={"seed": {"values": [0, 1, 2, 3]}})
+    for seed in (0, 1):
+        make_run(tmp_path, seed=seed, record={"sweep_id": "abc"})
+    (found,) = studies(load([tmp_path]))
+    assert found.missing == []
+
+
+def test_the_best_is_the_best_over_the_seeds_that_all_have(tmp_path):
+    """Seeds 0 to 3 are hard ones, and n_mels 40 has only those: better on each of them, lower in its own mean."""
+    accuracies = {20: [0.95, 0.955, 0.95, 0.955, 0.99, 0.99, 0.99, 0.99], 40: [0.965, 0.965, 0.96, 0.97]}
+    found = study_of(tmp_path, accuracies)
+    assert found.recommended.values == {"n_mels": 40} and found.shared_seeds == [0, 1, 2, 3]
+    (comparison,) = found.comparisons
+    assert comparison.val.mean < 0 and comparison.val.n == 4
+    assert "it has the highest mean validation accuracy (96.50 %, 4 shared seeds)" in answer(found)[0]
+
+
+def test_a_stray_run_takes_no_recommendation_away(tmp_path):
+    make_run(tmp_path, n_mels=30, study="n_mels")
+    found = study_of(tmp_path, CLOSE)
+    assert found.recommends and len(found.comparisons) == 2
+    assert "Not compared, with fewer than 3 seeds: n_mels 30." in conclusions(found)
+
+
+def test_values_of_one_cost_and_one_mean_are_called_so(tmp_path):
+    found = study_of(tmp_path, {0.001: [0.98, 0.99, 0.98], 0.01: [0.99, 0.98, 0.98]}, name="lr")
+    said = answer(found)[0]
+    assert said.startswith("Take lr 0.001: it has, as lr 0.01 does, the highest mean validation accuracy (98.33 %, 3 ")
+    assert "but lr 0.01 cannot be told from it and needs as many FLOPs (7.14 M)" in said
+
+
+def test_seeds_that_deal_their_own_test_clips_are_compared_and_counted_clip_by_clip(tmp_path):
+    for seed in range(3):
+        for n_mels in (20, 40):
+            clips = CLIPS[40 * seed : 40 * seed + 40]
+            make_run(tmp_path, seed=seed, n_mels=n_mels, clips=clips, resplit=True, study="n_mels", accuracy=0.7)
+    (found,) = studies(load([tmp_path]))
+    assert found.comparisons[0].clips is not None
+    assert misclassified(found)[2] == 120
+    assert "On the 40 (of each seed's own) test clips" in answer(found)[1]
+
+
+def test_mixed_libraries_and_threads_are_pointed_out(tmp_path):
+    make_run(tmp_path, seed=0, record={"versions": {"torch": "2.11.0"}, "features_prefetched": False})
+    make_run(tmp_path, seed=1, record={"versions": {"torch": "2.13.0"}, "features_prefetched": True}, threads=2)
+    (found,) = studies(load([tmp_path]))
+    text = " ".join(conclusions(found))
+    assert "2 sets of library versions" in text and "2 numbers of threads" in text and "2 ways of making" in text
+    assert facts_of(found)["Software"] == "torch 2.11.0 and 2.13.0"
+
+
+def test_the_smallest_value_that_there_is_has_no_smaller_one(tmp_path):
+    found = study_of(tmp_path, {1: [0.99] * 3, 2: [0.95] * 3}, name="groups")
+    assert found.recommended.values == {"groups": 1}
+    assert not any("may do as well" in line for line in conclusions(found))
+
+
+def test_runs_of_several_machines_are_pointed_out(tmp_path):
+    make_run(tmp_path, seed=0)
+    make_run(tmp_path, seed=1, record={"host": "other", "git_commit": "1" * 40})
+    (found,) = studies(load([tmp_path]))
+    assert "The runs come from 2 machines: compare their epoch times with care." in conclusions(found)
+    assert "The runs come from 2 versions of the code: compare their results with care." in conclusions(found)
+
+
+def test_the_table_for_the_terminal_fits_80_columns(tmp_path):
+    found = study_of(tmp_path, CLOSE)
+    text = io.StringIO()
+    Console(file=text, width=80).print(study_table(found))
+    lines = text.getvalue().splitlines()
+    row = next(line for line in lines if line.strip().startswith("20 *"))
+    assert "98.60" in row and "±" in row and "M" in row and "–" in row
+    assert "recommended, by validation accuracy" in text.getvalue()
+    assert all(len(line) <= 80 for line in lines)
+
+
+EQUAL = [0.985, 0.985, 0.985, 0.985, 0.985]
+
+
+def verdicts(found):
+    return {claim.text: claim.verdict for claim in claims(found)}
+
+
+def test_the_claims_of_equality_and_of_the_best_follow_the_numbers(tmp_path):
+    close = study_of(tmp_path / "a", CLOSE, test=CLOSE)
+    assert set(verdicts(close).values()) == {"not confirmed"}
+    equal = study_of(tmp_path / "d", CLOSE, test={20: EQUAL, 40: EQUAL, 80: EQUAL})
+    assert verdicts(equal)["All n_mels give about the same test accuracy."] == "confirmed"
+    worse = [0.955, 0.95, 0.955, 0.95, 0.96]
+    apart = study_of(tmp_path / "b", CLOSE, test={20: EQUAL, 40: worse, 80: worse})
+    assert verdicts(apart)["All n_mels give about the same test accuracy."] == "refuted"
+    assert verdicts(apart)["n_mels 20 is the best."] == "confirmed"
+    beaten = study_of(tmp_path / "c", CLOSE, test={20: worse, 40: EQUAL, 80: worse})
+    assert verdicts(beaten)["n_mels 20 is the best."] == "refuted"
+
+
+@pytest.mark.parametrize(("jitter_80", "verdict"), [(0.03, "confirmed"), (0.004, "not confirmed"), (0.0, "refuted")])
+def test_the_claim_of_instability_follows_the_spread_of_the_last_epochs(tmp_path, jitter_80, verdict):
+    for value, jitter in ((20, 0.004), (40, 0.004), (80, jitter_80)):
+        for seed in range(8):
+            make_run(tmp_path, seed=seed, accuracy=0.95, jitter=jitter, epochs=10, study="n_mels", n_mels=value)
+    (found,) = studies(load([tmp_path]))
+    assert verdicts(found)["n_mels 80 trains less stably."] == verdict
+
+
+def test_the_claims_about_groups_follow_the_numbers(tmp_path):
+    make_study(tmp_path, "groups", (1, 2, 4), seeds=6, n_mels=20, channels=64)
+    (found,) = studies(load([tmp_path]))
+    judged = {claim.text: claim for claim in claims(found)}
+    flops = judged["FLOPs double with each doubling of groups."]
+    assert flops.verdict == "refuted" and "They fall" in flops.evidence
+    params = judged["Parameters halve with each doubling of groups."]
+    assert params.verdict == "refuted" and "68,140, 37,420, 22,060" in params.evidence
+    assert judged["Epoch time does not change with groups."].verdict == "confirmed"
+
+
+def test_epoch_time_that_changes_and_flops_that_double_turn_the_verdicts(tmp_path):
+    for groups in (1, 2, 4):
+        for seed in range(4):
+            summary = {
+                "time/epoch_s_median": groups + seed / 100,
+                "model/flops": 1e6 * groups,
+                "model/params": 64000 / groups,
+            }
+            make_run(tmp_path, seed=seed, groups=groups, study="groups", summary=summary)
+    (found,) = studies(load([tmp_path]))
+    assert list(verdicts(found).values()) == ["refuted", "confirmed", "confirmed"]
+
+
+def test_other_studies_have_no_claims(tmp_path):
+    make_study(tmp_path, "channels", (8, 16), seeds=3)
+    (found,) = studies(load([tmp_path]))
+    assert claims(found) == []
+
+
+def kinds(found):
+    return [figure["kind"] for figure in figures(found)]
+
+
+def test_the_figures_follow_the_number_of_parameters(tmp_path):
+    make_study(tmp_path / "one", seeds=2)
+    for lr in (0.001, 0.003):
+        for channels in (8, 16):
+            make_run(tmp_path / "two", lr=lr, channels=channels, study="both")
+    for number in range(9):
+        settings = {"lr": 0.001 * (number + 1), "channels": 8 * (number % 3 + 1), "batch_size": 16 * (number % 2 + 1)}
+        make_run(tmp_path / "many", study="search", accuracy=0.9 + number / 100, **settings)
+    one, two, many = (studies(load([tmp_path / name]))[0] for name in ("one", "two", "many"))
+    assert kinds(one) == ["dots", "lines", "lines", "dots", "dots", "bars", "bars", "scatter", "lines", "lines"]
+    assert kinds(two)[:2] == ["heat", "heat"] and two.parameters == ["channels", "lr"]
+    assert kinds(many)[:2] == ["parallel", "bars"]
+    importance = figures(many)[1]["bars"]
+    assert importance[0]["label"] == "lr" and importance[0]["y"] > 0.5
+
+
+def test_a_random_search_over_one_setting_is_a_search(tmp_path):
+    write_sweep(tmp_path, "s", method="random", description="Which lr?", parameters={})
+    for number in range(5):
+        make_run(tmp_path, lr=0.001 * (number + 1), study="lr", record={"sweep_id": "s"})
+    (found,) = studies(load([tmp_path]))
+    assert found.is_search and kinds(found)[0] == "parallel" and found.missing == []
+
+
+def test_as_many_errors_added_in_another_order_are_no_front_of_their_own():
+    assert pareto([(1.0, 0.9947136563876651), (2.0, 0.9947136563876653)]) == [0]
+
+
+def test_the_pareto_front():
+    assert pareto([(4, 0.9), (1, 0.7), (2, 0.8), (3, 0.75), (2, 0.6)]) == [1, 2, 0]

@@ -1,0 +1,106 @@
+"""What is done to log-mels: speed like a clip's that is played faster or slower, and a mask, as they were drawn."""
+
+import pytest
+import torch
+
+from kws.config import resolve
+from kws.data.augment import SpectralAugmentation
+from kws.data.batches import epoch_generator
+from kws.model.features import LogMelFilterBanks
+
+MIDDLE = 50  # of 101 frames
+
+
+def layer(n_mels=40):
+    return LogMelFilterBanks(n_mels=n_mels)
+
+
+def changed(log_mel, n_mels=40, **settings):
+    """log_mel (n_mels, n_frames), changed in 500 ways: (500, n_mels, n_frames)."""
+    config = resolve(("test", {"n_mels": n_mels, "speed": 0, "time_mask_ms": 0} | settings))
+    batch = log_mel.expand(500, *log_mel.shape)
+    return SpectralAugmentation(config, layer(n_mels)).draw(500, epoch_generator(0, 1))(batch)
+
+
+def tone(hz, n_mels=40):
+    return layer(n_mels)(torch.sin(2 * torch.pi * hz * torch.arange(16000) / 16000))
+
+
+def loudest_band(hz):
+    return int(tone(hz).mean(dim=1).argmax())
+
+
+@pytest.mark.parametrize("hz", (300, 1000, 4000))
+def test_speed_moves_a_tone_as_far_as_a_faster_or_slower_clip_has_it(hz):
+    bands = changed(tone(hz), speed_perturb=0.2).mean(dim=2).argmax(dim=1)
+    assert abs(int(bands.min()) - loudest_band(0.8 * hz)) <= 1
+    assert abs(int(bands.max()) - loudest_band(1.2 * hz)) <= 1
+
+
+def test_speed_stretches_about_the_middle():
+    log_mel = torch.zeros(40, 101)
+    log_mel[:, MIDDLE], log_mel[:, 20], log_mel[:, 80] = 1, 2, 3
+    for one in changed(log_mel, speed_perturb=0.2):
+        in_time = one[20]
+        assert in_time[MIDDLE] == pytest.approx(1, abs=1e-4)
+        early, late = int(in_time[:40].argmax()), int(in_time[60:].argmax()) + 60
+        assert abs((MIDDLE - early) - (late - MIDDLE)) <= 1  # 30 frames each, as much faster on either side
+        assert 30 / 1.2 - 1 <= late - MIDDLE <= 30 / 0.8 + 1
+
+
+def test_a_faster_clip_is_a_higher_one():
+    log_mel = tone(1000).clone()
+    log_mel[:, :20] = log_mel.min()  # where the tone begins tells how fast it is
+    places = []
+    for one in changed(log_mel, speed_perturb=0.2):
+        band = int(one[:, 60:].mean(dim=1).argmax())
+        places.append((band, int((one[band] > one[band].mean()).int().argmax())))
+    lowest, highest = min(places), max(places)
+    assert lowest[1] < 20 < highest[1]  # slow: the tone begins earlier; fast: later
+
+
+def test_beyond_its_edges_a_log_mel_goes_on_and_nothing_new_comes_in():
+    log_mel = tone(700)
+    many = changed(log_mel, speed_perturb=0.5)
+    assert many.min() >= log_mel.min() - 1e-4 and many.max() <= log_mel.max() + 1e-4
+
+
+def test_one_band_alone_has_a_speed_too():
+    assert changed(tone(700, n_mels=1), n_mels=1, speed_perturb=0.2).shape == (500, 1, 101)
+
+
+def test_the_mask_is_one_piece_of_all_bands_no_longer_than_asked_for():
+    log_mel = torch.randn(40, 101, generator=torch.Generator().manual_seed(0))
+    many = changed(log_mel, time_mask_ms=200)
+    differs = many != log_mel
+    assert torch.equal(differs.any(dim=1), differs.all(dim=1))
+    lengths = differs[:, 0].sum(dim=1)
+    assert lengths.min() <= 1 and 18 <= lengths.max() <= 20  # frames of 10 ms
+    runs = (differs[:, 0, 1:] & ~differs[:, 0, :-1]).sum(dim=1) + differs[:, 0, 0]
+    assert runs.max() == 1
+    assert (many[differs] - log_mel.mean()).abs().max() < 1e-5
+    masked = differs[:, 0].float().mean(dim=0)
+    assert (masked[10:-10] > 0).all()  # it lies anywhere
+
+
+def test_a_mask_longer_than_the_clip_still_fits_into_it():
+    assert changed(torch.zeros(40, 101), time_mask_ms=1000).shape == (500, 40, 101)
+
+
+def test_what_is_random_was_drawn_before():
+    config = resolve(("test", {"speed": 0.2, "time_mask_ms": 300}))
+    generator = epoch_generator(0, 1)
+    log_mel = torch.randn(8, 20, 101, generator=torch.Generator().manual_seed(0))
+    change = SpectralAugmentation(config, layer(20)).draw(8, generator)
+    state = generator.get_state()
+    first = change(log_mel)
+    torch.rand(3)
+    assert torch.equal(first, change(log_mel)) and torch.equal(generator.get_state(), state)
+    again = SpectralAugmentation(config, layer(20)).draw(8, epoch_generator(0, 1))
+    other = SpectralAugmentation(config, layer(20)).draw(8, epoch_generator(0, 2))
+    assert torch.equal(first, again(log_mel)) and not torch.equal(first, other(log_mel))
+
+
+def test_without_speed_and_mask_a_log_mel_stays_as_it_is():
+    log_mel = tone(500)
+    assert torch.equal(changed(log_mel), log_mel.expand(500, *log_mel.shape))

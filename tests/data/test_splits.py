@@ -1,0 +1,68 @@
+"""Speakers dealt anew: every clip but the test list's, no speaker in two splits, one seed one deal."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+from conftest import TINY
+from helpers.training import rows
+
+from kws.data.corpus import load
+from kws.data.splits import resplit
+from kws.errors import KwsError
+
+WORDS = ("no", "yes")
+
+
+@pytest.fixture(scope="module")
+def corpus(data_dir):
+    return load(data_dir)
+
+
+def splits(corpus):
+    return corpus.training, corpus.validation, corpus.testing
+
+
+def test_it_deals_all_clips_but_those_of_the_test_list(corpus):
+    dealt = resplit(corpus, WORDS, 0)
+    clips = [clip for split in splits(dealt) for clip in split.clips]
+    assert sorted(clips) == sorted(corpus.training.clips + corpus.validation.clips)
+    for split in (dealt.validation, dealt.testing):
+        assert 0.1 * len(clips) <= len(split.clips) < 0.1 * len(clips) + 12  # a whole speaker at a time
+
+
+def test_no_speaker_is_in_two_splits(corpus):
+    for seed in range(5):
+        training, validation, testing = (split.speakers for split in splits(resplit(corpus, WORDS, seed)))
+        assert not (training & validation or training & testing or validation & testing)
+
+
+def test_waveforms_and_labels_stay_with_their_clips(corpus):
+    known = {
+        clip: (waveform, label)
+        for split in (corpus.training, corpus.validation)
+        for clip, waveform, label in zip(split.clips, split.waveforms, split.labels, strict=True)
+    }
+    for split in splits(resplit(corpus, WORDS, 3)):
+        for clip, waveform, label in zip(split.clips, split.waveforms, split.labels, strict=True):
+            assert torch.equal(waveform, known[clip][0]) and label == known[clip][1]
+
+
+def test_the_deal_is_of_the_seed(corpus):
+    first, again, other = (resplit(corpus, WORDS, seed).testing.clips for seed in (0, 0, 1))
+    assert first == again != other
+
+
+def test_a_split_without_a_word_is_refused(corpus):
+    silent = [replace(split, labels=torch.zeros_like(split.labels)) for split in splits(corpus)]
+    with pytest.raises(KwsError, match="resplit: seed 0 leaves no .* clip of 'yes'; take another seed"):
+        resplit(replace(corpus, training=silent[0], validation=silent[1]), WORDS, 0)
+
+
+def test_a_run_on_a_deal_tests_no_clip_of_the_test_list(kws, work, data_dir):
+    listed = set(load(data_dir).testing.clips)
+    assert kws("train", *TINY, "--resplit", f"--data_dir={data_dir}").status == 0
+    (folder,) = (work / "runs").iterdir()
+    tested = {line.split(",")[0] for line in (folder / "predictions.csv").read_text().splitlines()[1:]}
+    assert tested and not tested & listed
+    assert len(rows(folder)) == 2

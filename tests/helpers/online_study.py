@@ -1,0 +1,48 @@
+"""A small study on the stand-in W&B server: real runs by kws.train, made once for all tests that read them."""
+
+import json
+import subprocess
+import sys
+
+import pytest
+from doubles.wandb_server import WandbServer
+
+SWEEP = """
+import json, wandb
+sweep = {"description": "Question: how many bands?", "method": "grid", "program": "kws/train.py",
+         "parameters": {"n_mels": {"values": [20, 40]}, "seed": {"values": [0, 1, 2]}}}
+print("GOT " + json.dumps(wandb.sweep(sweep, project="words")))
+"""
+TRAIN = """
+import sys
+from kws.config import resolve
+from kws.train import train
+for n_mels in (20, 40):
+    for seed in (0, 1, 2):
+        train(resolve(("test", dict(data_dir=sys.argv[1], study="n_mels", project="words", n_mels=n_mels, seed=seed,
+                                    epochs=2, channels=8, batch_size=16))))
+"""
+
+
+def call(server, folder, code, *arguments, **variables):
+    """Run Python code with the client's environment of `server`; returns the JSON of its line that begins with GOT."""
+    done = subprocess.run(
+        [sys.executable, "-c", code, *map(str, arguments)], cwd=folder, env=server.environment(folder, **variables),
+        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=300,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout
+    lines = [line for line in done.stdout.splitlines() if line.startswith("GOT ")]
+    return json.loads(lines[-1][4:]) if lines else done.stdout
+
+
+@pytest.fixture(scope="session")
+def online(tmp_path_factory, data_dir):
+    """(server, folder): six finished runs, n_mels 20 and 40 with three seeds, on the server and in folder/runs."""
+    folder = tmp_path_factory.mktemp("online")
+    with WandbServer() as server:
+        sweep_id = call(server, folder, SWEEP)
+        call(server, folder, TRAIN, data_dir, HOME=str(folder), WANDB_ENTITY="tester")
+        for run in server.runs.values():
+            run.sweep = sweep_id  # as an agent's runs have it; one process cannot be several agents' runs
+        yield server, folder
+        assert server.unknown == [] and server.crashes == []

@@ -1,0 +1,106 @@
+"""Runs of kws as processes of their own on a tiny corpus, for the tests that watch them from outside."""
+
+import csv
+import json
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+from helpers.corpus import make_corpus
+
+from kws.config import resolve
+
+ROOT = Path(__file__).parents[2]
+CLOCKS = ("time/", "_timestamp", "_runtime", "_wandb")
+
+
+def make_surroundings(folder):
+    """A folder to run in, with a corpus of 8 training, 8 validation and 8 test clips in `data`."""
+    make_corpus(folder / "data", speakers=12, takes=1)
+    return folder
+
+
+def environment(server, folder, **more):
+    """The environment of a kws process whose W&B server is `server` and whose corpus is in `folder`."""
+    defaults = {
+        "KWS_DATA": f"{folder}/data",
+        "PYTHONPATH": str(ROOT),
+        "OMP_NUM_THREADS": "1",
+        "WANDB_INIT_TIMEOUT": "90",
+    }  # a loaded machine is not a server that is away
+    return server.environment(folder, **defaults | more)
+
+
+def start(server, folder, *flags, **variables):
+    """Start `python -m kws.train FLAGS` in `folder`; its output comes as one text on stdout."""
+    return subprocess.Popen(
+        [sys.executable, "-m", "kws.train", *flags],
+        cwd=folder,
+        env=environment(server, folder, **variables),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+
+
+def train(server, folder, *flags, **variables):
+    """Do a run to its end; what it printed."""
+    process = start(server, folder, *flags, **variables)
+    printed = process.communicate(timeout=150)[0]
+    assert process.returncode == 0, printed
+    return printed
+
+
+def wait_for_epochs(run_folder, epochs, process, seconds=60):
+    """Wait until metrics.csv holds so many epochs while `process` runs."""
+    end = time.monotonic() + seconds
+    while not (run_folder / "metrics.csv").is_file() or len(rows(run_folder)) < epochs:
+        assert process.poll() is None, process.communicate()
+        assert time.monotonic() < end, f"no epoch {epochs} in {run_folder}"
+        time.sleep(0.01)
+
+
+def rows(run_folder):
+    """metrics.csv as a list of {column: number}."""
+    with open(run_folder / "metrics.csv") as file:
+        return [{key: float(value) for key, value in row.items()} for row in csv.DictReader(file)]
+
+
+def unclocked(row):
+    """A row or summary without what the clock says."""
+    return {key: value for key, value in row.items() if not key.startswith(CLOCKS)}
+
+
+def read(run_folder, name):
+    return json.loads((run_folder / name).read_text())
+
+
+def assert_arrived(server, run_folder, epochs):
+    """Everything that the run folder says about a finished run arrived at the server, once."""
+    run = server.runs[run_folder.name]
+    recorded, summary = read(run_folder, "config.json"), read(run_folder, "summary.json")
+    assert (run.state, run.exit_code) == ("finished", 0)
+    assert run.gaps == [] and run.rewritten == []
+    sent = [row for row in run.rows if "train/loss" in row]
+    assert [row["epoch"] for row in sent] == list(range(1, epochs + 1))
+    written = rows(run_folder)
+    assert [{key: row[key] for key in written[0]} for row in sent] == written
+    metrics = run.raw_config["_wandb"]["value"]["m"]
+    [every] = [metric for metric in metrics if metric.get("2") == "*"]
+    assert metrics[every["5"] - 1]["1"] == "epoch"  # the x axis of every metric
+    assert set(run.config) == set(recorded)
+    # A swept key stays as the sweep wrote it ("1e-3"): W&B locks it, and who reads it back resolves it.
+    assert recorded | run.config | resolve(("run.config", run.config)).as_dict() == recorded
+    assert (run.group, run.tags) == (recorded["study"], [recorded["study"], recorded["data"]])
+    assert run.display_name == recorded["run_name"]
+    shown = {key: value for key, value in summary.items() if "/" in key and not key.startswith("wandb/")}
+    assert {"best/val_accuracy", "test/accuracy", "test/errors", "model/params", "frontend/macs"} <= set(shown)
+    assert {key: run.summary[key] for key in shown} == shown
+    for name in ("predictions.csv", "layers.csv"):
+        assert run.files[name] == (run_folder / name).read_bytes()
+    assert set(run.files) == run.uploaded
+    assert any(name.startswith("media/table/test/misclassified") for name in run.files)
+    artifact = server.artifact(f"kws-{run.id}")
+    assert (artifact.run, artifact.type) == (run.id, "model")
+    assert artifact.files == {"best.pt": (run_folder / "best.pt").read_bytes()}

@@ -1,0 +1,393 @@
+"""The report: its files, and the page in a real browser (skipped, with the reason, where there is none)."""
+
+import csv
+import json
+import re
+import shutil
+import struct
+from html.parser import HTMLParser
+from xml.etree import ElementTree
+
+import pytest
+from helpers.run_folders import make_run, make_study, write_sweep
+
+from kws.analysis.load import load
+from kws.analysis.study import studies
+from kws.errors import KwsError
+from kws.report import write as report
+from kws.report.charts import figures
+
+EVIL = "<script>document.title='owned'</script><img src=x onerror=\"document.title='owned'\">|`"
+
+
+class Addresses(HTMLParser):
+    """Collects what a page's tags point at."""
+
+    def __init__(self):
+        super().__init__()
+        self.found = []
+
+    def handle_starttag(self, tag, attributes):
+        self.found += [value for name, value in attributes if name in ("src", "href", "srcset", "action", "data")]
+
+
+@pytest.fixture(scope="module")
+def written(tmp_path_factory, data_dir):
+    """A report of two real-speech studies and a synthetic one with hostile names: (folder, results)."""
+    folder = tmp_path_factory.mktemp("report")
+    clips = sorted((data_dir / "SpeechCommands" / "speech_commands_v0.02" / "testing_list.txt").read_text().split())
+    parameters = {"n_mels": {"values": [20, 40, 80]}, "seed": {"values": [0, 1, 2]}}
+    write_sweep(folder / "runs", "s1", description=f"How many bands? {EVIL}", method="grid", parameters=parameters)
+    make_study(
+        folder / "runs",
+        seeds=3,
+        clips=clips,
+        accuracies={20: 0.96, 40: 0.96, 80: 0.96},
+        record={"sweep_id": "s1", "started": "2026-11-22T09:00:00+00:00"},
+    )
+    make_study(folder / "runs", "groups", (1, 2, 4, 8), seeds=3)
+    record = {"run_name": EVIL, "host": EVIL, "device_name": EVIL, "git_commit": EVIL}
+    make_study(
+        folder / "runs", "channels", (8, 16), seeds=2, synthetic=True, data="synthetic", study=EVIL, record=record
+    )
+    for channels in (8, 16):
+        for lr in (0.001, 0.003):
+            make_run(folder / "runs", study="two", lr=lr, channels=channels)
+    for number in range(6):
+        settings = {"lr": 0.001 * (number + 1), "channels": 8 * (number % 3 + 1), "batch_size": 16 * (number % 2 + 1)}
+        make_run(folder / "runs", study="search", **settings)
+    make_run(folder / "runs", seed=9, study="groups", state="failed", summary={"error": EVIL})
+    results = load([folder / "runs"])
+    report.write(results, folder / "out", data_dir)
+    return folder / "out", results
+
+
+def test_the_files_are_all_there(written):
+    out, results = written
+    expected = {figure["id"] for study in studies(results) for figure in figures(study)}
+    assert {path.stem for path in (out / "figures").glob("*.png")} == expected
+    assert {path.stem for path in (out / "figures").glob("*.svg")} == expected
+    assert len(expected) > 40
+    for path in (out / "figures").glob("*.svg"):
+        assert ElementTree.parse(path).getroot().tag.endswith("svg")
+    for path in (out / "figures").glob("*.png"):
+        header = path.read_bytes()[:24]
+        assert header[:8] == b"\x89PNG\r\n\x1a\n"
+        width, height = struct.unpack(">II", header[16:24])
+        assert width > 900 and height > 500
+    assert sorted(path.name for path in out.iterdir()) == ["figures", "index.html", "report.md", "runs.csv"]
+
+
+def test_runs_csv_holds_every_run_with_its_numbers_or_its_reason(written):
+    out, results = written
+    with open(out / "runs.csv", newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert len(rows) == len(results.runs) + 1
+    counted = [row for row in rows if not row["left_out"]]
+    assert {row["study"] for row in counted} == {"n_mels", "groups", "two", "search", EVIL}
+    assert all(0 < float(row["test/accuracy"]) <= 1 and row["seed"] for row in counted)
+    assert [row["left_out"].startswith("failed") for row in rows if row["left_out"]] == [True]
+
+
+def test_report_md_tells_the_same_story(written):
+    out, _ = written
+    text = (out / "report.md").read_text()
+    assert "## How many bands?" in text
+    assert "FLOPs double with each doubling of groups. | refuted |" in text
+    assert "<script>" not in text and "<img" not in text
+    for link in re.findall(r"\]\((figures/[^)]+)\)", text):
+        assert (out / link).is_file()
+    row = next(line for line in text.splitlines() if line.startswith("| groups 8"))
+    assert row.count("|") == 8 and "±" in row
+
+
+def test_the_same_runs_give_the_same_figures(tmp_path):
+    make_study(tmp_path / "runs", seeds=2)
+    for name in ("once", "again"):
+        report.write(load([tmp_path / "runs"]), tmp_path / name)
+    once, again = (
+        {path.name: path.read_bytes() for path in (tmp_path / name / "figures").iterdir()} for name in ("once", "again")
+    )
+    assert len(once) == 20 and once == again
+
+
+def test_nothing_is_fetched_and_nothing_is_injected(written):
+    text = (written[0] / "index.html").read_text()
+    assert "<script>document" not in text and "<img src=x" not in text
+    addresses = Addresses()
+    addresses.feed(text)
+    assert addresses.found and all(address.startswith(("data:", "#")) for address in addresses.found)
+    assert not re.findall(r"url\((?!#)", text)
+    data = re.search(r'<script type="application/json" id="figures">(.*?)</script>', text, re.S).group(1)
+    points = [
+        point["name"]
+        for figure in json.loads(data).values()
+        for group in figure.get("groups", [])
+        for point in group["points"]
+    ]
+    assert EVIL in points
+    assert text.count("data:audio/wav;base64,") > 0
+
+
+def test_a_clip_outside_the_data_set_is_not_read(tmp_path, data_dir):
+    shutil.copytree(data_dir, tmp_path / "data")
+    folder = tmp_path / "data" / "SpeechCommands"
+    secret = next((folder / "speech_commands_v0.02" / "yes").glob("*.wav"))
+    shutil.copy(secret, folder / "secret.wav")
+    make_run(tmp_path / "runs", accuracy=0.01, clips=["../secret.wav", "yes/" + secret.name])
+    report.write(load([tmp_path / "runs"]), tmp_path / "out", tmp_path / "data")
+    text = (tmp_path / "out" / "index.html").read_text()
+    named = re.findall(r"<li><p><strong>.*?</li>", text, re.S)
+    assert len(named) == 2
+    assert [("data:audio" in item) for item in sorted(named, key=lambda item: "secret" in item)] == [True, False]
+
+
+def single(runs):
+    make_run(runs, epochs=1)
+
+
+def without_predictions(runs):
+    make_study(runs, seeds=2)
+    for name in ("predictions.csv", "layers.csv"):
+        for path in runs.glob(f"*/{name}"):
+            path.unlink()
+
+
+def without_finite_losses(runs):
+    make_study(runs, seeds=2)
+    for path in runs.glob("*/metrics.csv"):
+        path.write_text("epoch,train/loss,val/accuracy\n1,nan,nan\n2,,\n")
+
+
+def with_uneven_seeds(runs):
+    for n_mels, seeds in ((20, range(4)), (40, range(2, 8)), (80, [99])):
+        for seed in seeds:
+            make_run(runs, seed=seed, n_mels=n_mels)
+
+
+def without_an_error(runs):
+    make_study(runs, accuracies={20: 1.0, 40: 1.0, 80: 1.0}, jitter=0, seeds=3)
+
+
+def with_one_word(runs):
+    make_run(runs, clips=["yes/a_nohash_0.wav", "yes/b_nohash_0.wav"])
+
+
+@pytest.mark.parametrize(
+    ("make", "sentence"),
+    [
+        (single, "Nothing was compared: there is one run"),
+        (without_predictions, "This run holds no predictions"),
+        (without_finite_losses, "only 2 seeds are shared"),
+        (with_uneven_seeds, "only 2 seeds are shared"),
+        (without_an_error, "No test clip was misclassified by any of the 9 runs."),
+        (with_one_word, "Nothing was compared"),
+    ],
+)
+@pytest.mark.filterwarnings("error::RuntimeWarning")
+def test_awkward_runs_give_a_page_that_says_so(tmp_path, make, sentence):
+    make(tmp_path / "runs")
+    text = report.write(load([tmp_path / "runs"]), tmp_path / "out").read_text()
+    assert sentence in text and ">nan" not in text and "NaN" not in text.split("<script>")[0]
+
+
+def test_a_study_of_failures_alone_is_on_the_page(tmp_path):
+    make_run(tmp_path / "runs")
+    make_run(tmp_path / "runs", study="bad", state="failed", summary={"error": "no disk"})
+    (tmp_path / "runs" / "bare").mkdir()
+    (tmp_path / "runs" / "bare" / "summary.json").write_text("{}")
+    index = report.write(load([tmp_path / "runs"]), tmp_path / "out")
+    for text in (index.read_text(), (tmp_path / "out" / "report.md").read_text()):
+        assert "Studies without a result" in text and "failed: no disk" in text and "bare" in text and "bad: " in text
+
+
+def test_without_a_finished_run_there_is_no_report(tmp_path):
+    make_run(tmp_path / "runs", state="failed", summary={"error": "no disk"})
+    with pytest.raises(KwsError, match=r"report: none of the 1 runs can be counted \(mels20.*failed: no disk\)"):
+        report.write(load([tmp_path / "runs"]), tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_an_output_that_cannot_be_written_is_one_line(tmp_path):
+    make_run(tmp_path / "runs")
+    (tmp_path / "file").write_text("in the way")
+    with pytest.raises(KwsError, match="the report cannot be written .*; choose another --out"):
+        report.write(load([tmp_path / "runs"]), tmp_path / "file" / "out")
+
+
+# In a browser
+
+
+def find_browser():
+    browser, driver = shutil.which("chromium") or shutil.which("google-chrome"), shutil.which("chromedriver")
+    return (browser, driver) if browser and driver else None
+
+
+@pytest.fixture(scope="module")
+def browser(tmp_path_factory):
+    selenium = pytest.importorskip("selenium.webdriver", reason="selenium is not installed")
+    if not find_browser():
+        pytest.skip("there is no chromium with chromedriver here")
+    binary, driver_path = find_browser()
+    options = selenium.ChromeOptions()
+    options.binary_location = binary
+    for flag in (
+        "--headless", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--hide-scrollbars",
+        "--disable-background-networking", "--disable-component-update", "--disable-sync", "--no-first-run",
+        f"--user-data-dir={tmp_path_factory.mktemp('chromium')}", "--window-size=1280,900",
+    ):  # fmt: skip
+        options.add_argument(flag)
+    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
+    service = selenium.ChromeService(driver_path)
+    driver = selenium.Chrome(options=options, service=service)
+    yield driver
+    driver.quit()
+
+
+@pytest.fixture
+def page(browser, written):
+    browser.set_window_size(1280, 900)
+    browser.get((written[0] / "index.html").as_uri())
+    yield browser
+    assert [entry for entry in browser.get_log("browser") if entry["level"] == "SEVERE"] == []
+
+
+def script(page, code, *arguments):
+    return page.execute_script(code, *arguments)
+
+
+def test_every_figure_is_drawn(page, written):
+    ids = {figure["id"] for study in studies(written[1]) for figure in figures(study)}
+    drawn = script(
+        page,
+        """return [...document.querySelectorAll('.plot')].map(p =>
+        [p.dataset.figure, p.dataset.drawn, p.querySelectorAll('svg path, svg circle, svg rect').length])""",
+    )
+    assert {figure for figure, _, _ in drawn} == ids
+    assert {kind for _, kind, _ in drawn} == {"lines", "dots", "bars", "scatter", "heat", "parallel"}
+    assert all(marks > 1 for _, _, marks in drawn)
+    assert page.title.startswith("n_mels") or "n_mels" in page.title
+
+
+def test_hostile_names_are_shown_as_text(page):
+    assert "owned" not in page.title.split(":")[-1] and page.title.endswith("keyword-spotting studies")
+    assert script(page, "return document.querySelectorAll('main script, main img[src=x]').length") == 0
+    assert EVIL in script(page, "return document.querySelector('main').textContent")
+
+
+def test_the_legend_hides_and_shows_a_line(page):
+    count = """const p = document.querySelector('.plot[data-drawn=lines]');
+               return [p.querySelectorAll('path.mean').length, p.querySelectorAll('path.run').length]"""
+    assert script(page, count) == [3, 9]
+    first, *_, runs = page.find_elements("css selector", ".legend")[0].find_elements("tag name", "button")
+    script(page, "arguments[0].scrollIntoView({block: 'center', behavior: 'instant'})", first)
+    first.click()
+    assert first.get_attribute("aria-pressed") == "false"
+    assert script(page, count) == [2, 6]
+    runs.click()
+    assert script(page, count) == [2, 0]
+    first.click()
+    assert script(page, count) == [3, 0]
+
+
+def test_the_runs_table_sorts_both_ways(page):
+    table = page.find_element(
+        "css selector", "article#" + script(page, "return document.querySelector('article').id") + " table.runs"
+    )
+    button = next(one for one in table.find_elements("css selector", "th button") if one.text.startswith("test"))
+    index = script(page, "return arguments[0].closest('th').cellIndex", button)
+    values = "return [...arguments[0].tBodies[0].rows].map(row => +row.cells[arguments[1]].dataset.value)"
+    for direction, in_order in (("ascending", False), ("descending", True)):
+        script(page, "arguments[0].click()", button)
+        assert script(page, "return arguments[0].closest('th').ariaSort", button) == direction
+        found = script(page, values, table, index)
+        assert len(found) == 9 and found == sorted(found, reverse=in_order)
+
+
+def test_the_pointer_and_the_arrow_keys_tell_the_values(page):
+    plot = page.find_elements("css selector", ".plot[data-drawn=lines] svg")[0]
+    script(page, "arguments[0].scrollIntoView({block: 'center', behavior: 'instant'}); arguments[0].focus()", plot)
+    tip = page.find_element("id", "tip")
+    plot.send_keys("\ue014")  # arrow right
+    assert tip.is_displayed() and "mean\nepoch 1: " in tip.text
+    plot.send_keys("\ue014")
+    assert "epoch 2: " in tip.text
+    plot.send_keys("\ue00c")  # escape
+    assert not tip.is_displayed()
+    script(
+        page,
+        """const run = arguments[0].querySelector('path.run'), at = run.getPointAtLength(run.getTotalLength());
+        const area = arguments[0].getBoundingClientRect();
+        const place = {clientX: area.left + at.x, clientY: area.top + at.y};
+        arguments[0].dispatchEvent(new PointerEvent('pointermove', place))""",
+        plot,
+    )
+    assert tip.is_displayed() and "epoch 8: " in tip.text
+    assert script(page, "return getComputedStyle(document.getElementById('tip')).visibility") == "visible"
+
+
+def test_the_numbers_of_a_figure_open_as_a_table(page):
+    details = page.find_element("css selector", "details.numbers")
+    script(page, "arguments[0].open = true", details)
+    rows = page.execute_async_script(
+        "const done = arguments[1]; setTimeout(() => done(arguments[0].querySelectorAll('tbody tr').length), 100)",
+        details,
+    )
+    assert rows == 3
+
+
+def test_the_player_has_audio_and_the_picture_is_one(page):
+    found = page.execute_async_script("""const done = arguments[0], audio = document.querySelector('audio');
+        const look = () => done([audio.duration, document.querySelector('.clips img').naturalWidth]);
+        audio.readyState ? look() : (audio.onloadedmetadata = look, audio.onerror = () => done('error'))""")
+    assert 0.5 < found[0] <= 1.0 and found[1] == 101
+
+
+def test_both_themes_and_the_button(page):
+    colours = set()
+    for wanted in ("light", "dark", "auto"):
+        script(page, "document.querySelector('.theme').click()")
+        assert script(page, "return document.documentElement.dataset.theme") == wanted
+        colours.add(script(page, "return getComputedStyle(document.body).backgroundColor"))
+    assert len(colours) == 2
+
+
+@pytest.mark.parametrize("width", [360, 768, 1280])
+def test_no_width_needs_sideways_scrolling_and_nothing_jumps(page, width):
+    page.execute_cdp_cmd(
+        "Emulation.setDeviceMetricsOverride", {"width": width, "height": 800, "deviceScaleFactor": 1, "mobile": False}
+    )
+    try:
+        page.refresh()
+        assert script(page, "return document.documentElement.scrollWidth") <= width
+        shift = page.execute_async_script("""const done = arguments[0]; let sum = 0;
+            new PerformanceObserver(list => list.getEntries().forEach(entry => sum += entry.value))
+                .observe({type: 'layout-shift', buffered: true});
+            setTimeout(() => done(sum), 300)""")
+        assert shift < 0.02
+        narrow = script(
+            page, "return [...document.querySelectorAll('.plot svg')].filter(s => s.clientWidth < 240).length"
+        )
+        assert narrow == 0
+    finally:
+        page.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
+
+
+def test_a_screen_reader_finds_names(page):
+    assert script(
+        page, "return [...document.querySelectorAll('.plot svg')].every(s => s.getAttribute('aria-label').length > 20)"
+    )
+    assert script(page, "return [...document.querySelectorAll('table')].every(t => t.caption && t.caption.textContent)")
+    assert script(page, "return [...document.querySelectorAll('button')].every(b => b.textContent.trim())")
+    assert script(page, "return [...document.querySelectorAll('audio, img')].every(e => e.ariaLabel || e.alt)")
+    ids = script(page, "return [...document.querySelectorAll('[id]')].map(e => e.id)")
+    assert len(ids) == len(set(ids))
+
+
+def test_two_hundred_runs_draw_soon(browser, tmp_path):
+    make_study(tmp_path / "runs", values=(10, 20, 40, 80), seeds=50, epochs=20)
+    path = report.write(load([tmp_path / "runs"]), tmp_path / "out")
+    assert path.stat().st_size < 3_000_000
+    browser.get(path.as_uri())
+    assert script(browser, "return +document.documentElement.dataset.ready") == 10
+    assert script(browser, "return document.querySelectorAll('path.run').length") == 400

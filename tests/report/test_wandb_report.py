@@ -1,0 +1,83 @@
+"""Publishing: the real library saves report and workspace to the stand-in server, and reads them back from it."""
+
+import json
+
+from helpers.online_study import call
+
+PUBLISH = """
+import json
+from kws import results, study, wandb_report
+import wandb_workspaces.reports.v2 as reports
+import wandb_workspaces.workspaces as workspaces
+found = study.studies(results.load(["tester/words"]))
+urls = [wandb_report.publish(found, "tester", "words") for _ in range(2)]
+report = reports.Report.from_url(urls[1]["report"])
+workspace = workspaces.Workspace.from_url(urls[1]["workspace"])
+grid = next(block for block in report.blocks if isinstance(block, reports.PanelGrid))
+print("GOT " + json.dumps({
+    "urls": urls,
+    "blocks": [type(block).__name__ for block in report.blocks],
+    "question": next(block for block in report.blocks if isinstance(block, reports.H1)).text,
+    "panels": [[type(panel).__name__, panel.title] for panel in grid.panels],
+    "x": sorted({getattr(panel.x, "name", panel.x) for panel in grid.panels if isinstance(panel, reports.LinePlot)}),
+    "groupby": sorted({str(panel.groupby) for panel in grid.panels
+                       if isinstance(panel, (reports.LinePlot, reports.BarPlot))}),
+    "runset": [grid.runsets[0].name, str(grid.runsets[0].filters)],
+    "table": next(block for block in report.blocks if isinstance(block, reports.MarkdownBlock)).text,
+    "sections": [[section.name, len(section.panels)] for section in workspace.sections],
+}))
+"""
+
+
+def test_publishing_twice_leaves_one_report_and_one_workspace(online, tmp_path):
+    server, folder = online
+    got = call(server, folder, PUBLISH)
+    assert got["urls"][0] == got["urls"][1]
+    assert sorted(view["type"] for view in server.views.values()) == ["project-view", "runs"]
+    assert got["question"] == "How many bands?"
+    assert {"H1", "P", "MarkdownBlock", "PanelGrid"} <= set(got["blocks"])
+    assert {kind for kind, _ in got["panels"]} == {"LinePlot", "BarPlot", "ScatterPlot", "ParallelCoordinatesPlot"}
+    assert got["x"] == ["epoch"]
+    assert len(got["groupby"]) == 1 and "n_mels" in got["groupby"][0]
+    assert got["runset"][0] == "n_mels (real speech)"
+    assert all(word in got["runset"][1] for word in ("study", "n_mels", "speech_commands", "finished"))
+    assert "| n_mels 20" in got["table"] and "| n_mels 40" in got["table"]
+    assert got["sections"] == [["n_mels (real speech)", len(got["panels"])]]
+
+
+def test_the_command_line_publishes_the_runs_of_a_folder_where_their_config_says(online, tmp_path):
+    server, folder = online
+    out = call(server, folder, "from kws.cli import main; main()", "report", "--publish", "--out", tmp_path / "page")
+    assert "report       http" in out and "workspace    http" in out and "/tester/words" in out
+    assert (tmp_path / "page" / "index.html").is_file()
+    assert sorted(view["type"] for view in server.views.values()) == ["project-view", "runs"]
+
+
+REFUSED = """
+import json
+from kws import results, study, wandb_report
+from kws.errors import KwsError
+found = study.studies(results.load(["runs"]))
+try:
+    wandb_report.publish(found, "tester", "words")
+except KwsError as error:
+    print("GOT " + json.dumps(str(error)))
+"""
+
+
+def test_without_an_account_one_line_says_how_to_get_one(online, tmp_path):
+    server, folder = online
+    assert call(server, folder, REFUSED, HOME=str(tmp_path), WANDB_API_KEY="") == (
+        "W&B tester/words: no account is set up here; wandb login or $WANDB_API_KEY does that"
+    )
+
+
+def test_a_refused_key_is_one_line(online, tmp_path):
+    server, folder = online
+    server.reject_key()
+    try:
+        message = call(server, folder, REFUSED, HOME=str(tmp_path))
+    finally:
+        server.reject_key(False)
+    assert message.startswith("W&B tester/words: ") and "wandb login --relogin" in message
+    assert "\n" not in message and json.dumps(message)

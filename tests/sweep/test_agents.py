@@ -1,0 +1,190 @@
+"""Road 1: `wandb sweep` and `wandb agent`, the real ones, with the project's own program."""
+
+import json
+import math
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+import yaml
+from conftest import REPOSITORY
+from doubles.wandb_server import WandbServer
+from helpers import training
+
+FIXED = {"epochs": 3, "augment": False, "lr": "1e-3", "study": "bands"}  # YAML reads 1e-3 as a string
+COMMAND = ["${env}", "${interpreter}", "-m", "kws.train", "${args}"]
+
+
+def create_sweep(server, folder, parameters, command):
+    """Create a sweep with `wandb sweep FILE`; the sweep as the server holds it."""
+    (folder / "sweep.yaml").write_text(
+        yaml.safe_dump(
+            {
+                "name": "bands",
+                "project": "kws",
+                "program": "kws/train.py",
+                "method": "grid",
+                "command": command,
+                "metric": {"name": "best/val_accuracy", "goal": "maximize"},
+                "parameters": {
+                    key: {"values": value} if isinstance(value, list) else {"value": value}
+                    for key, value in parameters.items()
+                },
+            }
+        )
+    )
+    return send_sweep(server, folder, "sweep.yaml")
+
+
+def send_sweep(server, folder, path):
+    subprocess.run(
+        [sys.executable, "-m", "wandb", "sweep", path],
+        cwd=folder,
+        check=True,
+        timeout=60,
+        env=training.environment(server, folder),
+        capture_output=True,
+    )
+    return list(server.sweeps.values())[-1]
+
+
+def start_agent(server, folder, sweep, *flags):
+    return subprocess.Popen(
+        [sys.executable, "-m", "wandb", "agent", *flags, f"tester/kws/{sweep.id}"],
+        cwd=folder,
+        env=training.environment(server, folder),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    return training.make_surroundings(tmp_path_factory.mktemp("agents"))
+
+
+@pytest.fixture
+def server():
+    with WandbServer(seed=1) as running:  # other run ids than those of `swept`
+        yield running
+        assert running.crashes == []
+
+
+@pytest.fixture(scope="module", autouse=True)
+def at_work(folder):
+    """Two agents on three cells, one of them invalid; a third on one cell that comes by run.config alone."""
+    with WandbServer() as server:
+        by_flags = create_sweep(server, folder, {"n_mels": 40, "groups": [1, 2, 5], **FIXED}, COMMAND)
+        by_config = create_sweep(server, folder, {"n_mels": 40, "groups": 2, **FIXED}, COMMAND[:-1])
+        agents = [start_agent(server, folder, sweep) for sweep in (by_flags, by_flags, by_config)]
+        yield server, by_flags, by_config, agents
+        for agent in agents:
+            agent.kill()
+
+
+@pytest.fixture(scope="module")
+def swept(at_work):
+    """The same when all of it is done, and what the agents and their runs printed."""
+    server, by_flags, by_config, agents = at_work
+    printed = [agent.communicate(timeout=150)[0] for agent in agents]
+    assert [agent.returncode for agent in agents] == [0, 0, 0], printed
+    assert server.crashes == []
+    return server, by_flags, by_config, printed
+
+
+def test_a_preempted_run_is_requeued_and_ends_as_if_undisturbed(server, folder):
+    sweep = create_sweep(server, folder, {"n_mels": 20, "groups": 1, **FIXED, "epochs": 60}, COMMAND)
+    first = start_agent(server, folder, sweep, "--forward-signals")
+    while not sweep.handed_out:
+        assert first.poll() is None
+        time.sleep(0.05)
+    [run_id] = sweep.handed_out
+    training.wait_for_epochs(folder / "runs" / run_id, 3, first)
+    first.send_signal(signal.SIGTERM)
+    printed = first.communicate(timeout=60)[0]
+    run = server.runs[run_id]
+    assert (run.state, run.preempting, run.exit_code) == ("preempted", True, 143), printed
+    assert training.read(folder / "runs" / run_id, "summary.json")["state"] == "preempted"
+    done = len(training.rows(folder / "runs" / run_id))
+    assert 3 <= done < 60
+    second = start_agent(server, folder, sweep)
+    training.train(
+        server,
+        folder,
+        "--n_mels=20",
+        "--epochs=60",
+        "--augment=False",
+        "--lr=0.001",
+        WANDB_MODE="offline",
+        WANDB_RUN_ID="undisturbed",
+    )
+    printed = second.communicate(timeout=90)[0]
+    assert second.returncode == 0 and sweep.handed_out == [run_id, run_id], printed
+    assert run.resumed == 1
+    training.assert_arrived(server, folder / "runs" / run_id, epochs=60)
+    assert [training.unclocked(row) for row in training.rows(folder / "runs" / run_id)] == [
+        training.unclocked(row) for row in training.rows(folder / "runs" / "undisturbed")
+    ]
+
+
+@pytest.mark.parametrize("name, cells", (("n_mels", 15), ("groups", 25)))
+def test_the_study_files_are_taken_and_their_first_cell_runs(server, tmp_path, name, cells):
+    folder = training.make_surroundings(tmp_path)  # of its own: each server of this seed hands out the same run ids
+    sweep = send_sweep(server, folder, str(REPOSITORY / "sweeps" / f"{name}.yaml"))
+    assert (sweep.config["name"], sweep.config["project"]) == (name, "kws")
+    assert math.prod(len(item.get("values", [0])) for item in sweep.config["parameters"].values()) == cells
+    agent = start_agent(server, folder, sweep, "--count", "1")
+    printed = agent.communicate(timeout=90)[0]
+    [run_id] = sweep.handed_out
+    assert agent.returncode == 0 and server.runs[run_id].state == "finished", printed
+    training.assert_arrived(server, folder / "runs" / run_id, epochs=20)
+    settings = training.read(folder / "runs" / run_id, "config.json")
+    assert (settings["study"], settings["n_mels"], settings["groups"], settings["seed"]) == (name, 20, 1, 0)
+
+
+def test_each_cell_is_run_exactly_once(swept):
+    server, sweep, _, printed = swept
+    assert len(sweep.handed_out) == 3 == len(set(sweep.handed_out)), printed
+    runs = [server.runs[run] for run in sweep.handed_out]
+    assert sorted((run.config["n_mels"], run.config["groups"]) for run in runs) == [(40, 1), (40, 2), (40, 5)]
+    assert {run.resumed for run in runs} == {0}
+    assert server.unknown == []
+
+
+def test_every_run_arrives_with_all_its_parts(swept, folder):
+    server, sweep, _, printed = swept
+    valid = [server.runs[run] for run in sweep.handed_out if server.runs[run].config["groups"] < 5]
+    for run in valid:
+        training.assert_arrived(server, folder / "runs" / run.id, epochs=3)
+        assert run.config["sweep_id"] == run.sweep == sweep.id
+        settings = training.read(folder / "runs" / run.id, "config.json")
+        assert (settings["lr"], settings["augment"], settings["study"]) == (0.001, False, "bands")
+        assert run.display_name.startswith(f"mels40-g{run.config['groups']}-")
+    assert len(valid) == 2, printed
+
+
+def test_an_invalid_cell_fails_with_its_reason_and_stalls_nobody(swept, folder):
+    server, sweep, _, printed = swept
+    [invalid] = [server.runs[run] for run in sweep.handed_out if server.runs[run].config["groups"] == 5]
+    assert (invalid.state, invalid.rows, sweep.state) == ("crashed", [], "FINISHED")
+    reasons = [line for text in printed for line in text.splitlines() if line.startswith("kws: groups")]
+    assert len(reasons) == 1 and "5 does not divide" in reasons[0], printed
+    process = training.start(server, folder, "--groups=5", WANDB_MODE="offline")
+    assert process.communicate(timeout=60)[0].splitlines() == reasons
+    assert process.returncode == 2
+
+
+def test_settings_by_run_config_alone_give_the_same_run(swept, folder):
+    server, by_flags, by_config, printed = swept
+    [run] = by_config.handed_out
+    training.assert_arrived(server, folder / "runs" / run, epochs=3)
+    name = server.runs[run].display_name
+    [twin] = [one for one in by_flags.handed_out if server.runs[one].display_name == name]
+    assert [training.unclocked(row) for row in training.rows(folder / "runs" / run)] == [
+        training.unclocked(row) for row in training.rows(folder / "runs" / twin)
+    ]
+    settings = json.loads((folder / "runs" / run / "config.json").read_text())
+    assert (settings["n_mels"], settings["lr"], settings["augment"]) == (40, 0.001, False)

@@ -1,0 +1,349 @@
+"""kws sweep, no server: real processes, real runs, a journal file and a real PostgreSQL."""
+
+import collections
+import glob
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+import yaml
+from conftest import REPOSITORY, TINY, finish, start
+from helpers.corpus import make_corpus
+from helpers.sweep_runs import (
+    SWEEPS,
+    attempts,
+    cells_at_work,
+    children,
+    fork_servers,
+    is_alive,
+    journal,
+    kill,
+    results,
+    runs_of,
+    unclocked,
+    wait_until,
+    write_sweep,
+)
+
+SEEDS = {"seed": {"values": [0, 1, 2, 3]}}
+
+
+@pytest.fixture(autouse=True)
+def corpus(data_dir, monkeypatch):
+    monkeypatch.setenv("KWS_DATA", str(data_dir))
+
+
+def finished_once(work, cells):
+    """Whether the journal says that each of so many cells was finished, and once."""
+    ends = collections.Counter(cell for cell, ended in attempts(journal(work)) if ended == "finished")
+    return ends == collections.Counter(range(cells))
+
+
+# What a sweep does
+
+
+@pytest.mark.parametrize("path", SWEEPS, ids=lambda path: path.stem)
+def test_the_first_run_of_every_sweep_file(work, kws, path):
+    content = yaml.safe_load(path.read_text())
+    swept = {name: spec["values"][0] for name, spec in content["parameters"].items() if "values" in spec}
+    values = swept | {"epochs": 1}
+    cell = [f"{name}={value}" for name, value in values.items()] if content["method"] == "grid" else []
+    outcome = kws("sweep", path, "--set", *(cell or ["epochs=1", "--count", 1]))
+    assert outcome.status == 0, outcome.err + outcome.out
+    [(folder, (config, summary))] = runs_of("runs").items()
+    assert summary["state"] == "finished" and config["study"] == path.stem and config["epochs"] == 1
+    assert {name: config[name] for name in values} == values or not cell
+
+
+def test_cells_with_several_threads_run_after_the_first_reading_of_the_data(work):
+    folder = make_corpus(work / "data")
+    for name in ("long", "longer"):  # so much is worked on with several threads
+        soundfile.write(folder / f"_background_noise_/{name}.wav", np.zeros(960_000, np.int16), 16000, subtype="PCM_16")
+    path = write_sweep(work, {"threads": {"value": 2}, "seed": {"values": [0, 1]}})
+    environment = {
+        "KWS_DATA": str(work / "data"), "OMP_NUM_THREADS": "2",
+        "KWS_CACHE": str(work / "cache"),  # empty: the fork server reads every recording
+    }  # fmt: skip
+    assert finish(start("sweep", path, "--jobs=2", env=environment), timeout=60).status == 0
+
+
+def test_a_sweep_is_the_same_runs_as_kws_train(work, kws):
+    path = write_sweep(work, {"n_mels": {"values": [20, 40]}, "seed": {"value": 3}, "study": {"value": "mels"}})
+    swept = kws("sweep", path)
+    assert swept.status == 0 and swept.err == "" and "2 of 2 cells finished" in swept.out
+    for n_mels in (20, 40):
+        alone = kws("train", f"--n_mels={n_mels}", "--seed=3", "--study=mels", "--run_dir=alone",
+                            "--channels=8", "--batch_size=16", "--epochs=2")  # fmt: skip
+        assert alone.status == 0, alone.err
+    assert results("runs", "n_mels") == results("alone", "n_mels")
+
+    sweep_id = journal(work).parent.name
+    for folder, (config, summary) in runs_of("runs").items():
+        assert config["sweep_id"] == sweep_id and config["run_id"] == folder.name and config["study"] == "mels"
+        assert {file.name for file in folder.iterdir()} >= {
+            "config.json", "metrics.csv", "summary.json", "predictions.csv", "layers.csv", "best.pt", "last.pt",
+        }  # fmt: skip
+        [log] = glob.glob(f"wandb/offline-run-*-{folder.name}")
+        command = [sys.executable, "-m", "wandb", "leet", "inspect", "--summary", "--json", log]
+        seen = json.loads(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
+        assert seen["run_id"] == folder.name and seen["tags"] == ["mels", "speech_commands"]
+        assert seen["summary"]["test/accuracy"] == summary["test/accuracy"]
+    copy = yaml.safe_load((journal(work).parent / "sweep.yaml").read_text())
+    assert copy["method"] == "grid" and copy["parameters"]["n_mels"] == {"values": [20, 40]}
+
+
+def test_nothing_is_left_among_temporary_files(work):
+    path = write_sweep(work, {"seed": {"values": [0, 1]}})
+    with tempfile.TemporaryDirectory(prefix="kws-") as folder:
+        for command in (("sweep", path), ("train", *TINY), ("report",)):
+            assert finish(start(*command, env={"TMPDIR": folder})).status == 0
+            assert os.listdir(folder) == [], command
+
+
+def test_a_record_that_wandb_puts_among_temporary_files_stays(work):
+    path = write_sweep(work, {"seed": {"value": 0}})
+    with tempfile.TemporaryDirectory(prefix="kws-") as folder:
+        environment = {"TMPDIR": folder, "WANDB_DIR": "/proc/nowhere"}  # nobody can make folders in /proc
+        assert finish(start("sweep", path, env=environment)).status == 0
+        [(_, summary)] = runs_of("runs").values()
+        assert list(Path(summary["wandb/sync_dir"]).glob("*.wandb"))
+
+
+def test_a_run_dir_below_the_home_is_one_place(work, tmp_path):
+    path = write_sweep(work, {"seed": {"value": 0}, "run_dir": {"value": "~/kept"}})
+    assert finish(start("sweep", path, env={"HOME": str(tmp_path)})).status == 0
+    assert len(runs_of(tmp_path / "kept")) == 1 and not (work / "~").exists()
+
+
+def test_a_mode_that_wandb_does_not_have_is_told_before_anything_runs(work):
+    path = write_sweep(work, {"seed": {"values": [0, 1]}})
+    outcome = finish(start("sweep", path, env={"WANDB_MODE": "of"}))
+    assert (outcome.status, outcome.out) == (2, "") and "WANDB_MODE is 'of'" in outcome.err
+    assert not (work / "runs").exists()
+
+
+def test_a_folder_for_temporary_files_too_deep_for_a_socket(work):
+    path = write_sweep(work, {"seed": {"values": [0, 1]}})
+    deep = work / ("deep" * 20)
+    deep.mkdir()
+    outcome = finish(start("sweep", path, env={"TMPDIR": str(deep)}))
+    assert (outcome.status, outcome.out) == (2, "")
+    assert outcome.err == (
+        f"kws: TMPDIR: {deep} is too long a path for a sweep's socket (at most 71 bytes); set TMPDIR to a shorter one, "
+        "such as /tmp\n"
+    )
+
+
+def test_a_finished_sweep_is_not_run_again(work, kws):
+    path = write_sweep(work, {"seed": {"values": [0, 1]}})
+    assert kws("sweep", path).status == 0
+    before = {folder: (folder / "metrics.csv").stat().st_mtime_ns for folder in runs_of("runs")}
+    again = kws("sweep", path)
+    assert again.status == 0 and "2 of 2 cells finished" in again.out
+    assert {folder: (folder / "metrics.csv").stat().st_mtime_ns for folder in runs_of("runs")} == before
+    other = kws("sweep", path, "--set", "seed=0")  # another set is another sweep, not a mix
+    assert other.status == 0 and "1 of 1 cells finished" in other.out
+    assert len(runs_of("runs")) == 3 and len(list((work / "runs" / "sweeps").iterdir())) == 2
+
+
+def test_random_and_bayes_end_at_their_cap_and_go_on_with_count(work, kws):
+    specs = {"lr": {"distribution": "log_uniform_values", "min": 0.0005, "max": 0.05},
+             "channels": {"values": [4, 8]}, "epochs": {"value": 1}}  # fmt: skip
+    for method in ("random", "bayes"):
+        path = write_sweep(work, specs, method=method, run_cap=3)
+        assert kws("sweep", path, "--set", f"run_dir={method}").status == 0
+        more = kws("sweep", path, "--set", f"run_dir={method}", "--count", 4)
+        assert more.status == 0 and "4 of 4 cells finished" in more.out
+        configs = [config for config, _ in runs_of(method).values()]
+        assert len(configs) == len({config["lr"] for config in configs}) == 4
+        assert all(0.0005 <= config["lr"] <= 0.05 and config["channels"] in (4, 8) for config in configs)
+
+
+def test_status_tells_how_a_sweep_stands_and_makes_nothing(work, kws):
+    path = write_sweep(work, SEEDS | {"epochs": {"value": 200}})
+    outcome = kws("sweep", path, "--status")
+    assert outcome.status == 0 and not (work / "runs").exists()
+    assert "4 cells expected, 0 finished, 0 running, 0 failed, 4 missing" in outcome.out
+    process = start("sweep", path, "--jobs", 2)
+    wait_until(lambda: len(cells_at_work(process.pid)) == 2, "two cells are at work")
+    outcome = kws("sweep", path, "--status")
+    assert "4 cells expected, 0 finished, 2 running, 0 failed, 2 missing" in outcome.out
+    process.kill()
+    process.communicate()
+    outcome = kws("sweep", path, "--status")
+    assert "4 cells expected, 0 finished, 0 running, 0 failed, 4 missing" in outcome.out
+
+
+# Deaths
+
+
+def test_a_killed_sweep_goes_on_and_leaves_nobody_behind(work, kws):
+    path = write_sweep(work, SEEDS | {"epochs": {"value": 30}})
+    process = start("sweep", path, "--jobs", 2)
+    wait_until(lambda: len(list(work.glob("runs/*/last.pt"))) == 2, "two runs have a checkpoint")
+    servers = children(process.pid)
+    orphans = [*servers, *cells_at_work(process.pid), *(g for c in cells_at_work(process.pid) for g in children(c))]
+    process.kill()
+    process.communicate()
+    wait_until(lambda: not any(map(is_alive, orphans)), "all its processes have ended")
+    begun = {folder.name for folder in runs_of("runs")}
+    outcome = kws("sweep", path, "--jobs", 2)
+    assert outcome.status == 0, outcome.err
+    assert begun < {folder.name for folder in runs_of("runs")}  # the same runs, resumed
+    assert set(results("runs", "seed")) == {(seed,) for seed in range(4)} and finished_once(work, 4)
+    alone = kws("train", "--seed=0", "--run_dir=alone", "--channels=8", "--batch_size=16", "--epochs=30")
+    assert alone.status == 0
+    assert results("alone", "seed")[(0,)] == results("runs", "seed")[(0,)]
+
+
+def test_a_run_that_ended_before_the_sweep_could_say_so_is_not_run_again(work, kws):
+    path = write_sweep(work, {"seed": {"values": [0]}})
+    assert finish(start("sweep", path)).status == 0
+    [folder] = runs_of("runs")
+    written = (folder / "metrics.csv").stat().st_mtime_ns
+    lines = journal(work).read_text().splitlines(keepends=True)
+    while '"ended"' not in lines.pop():
+        pass
+    journal(work).write_text("".join(lines))
+    outcome = kws("sweep", path)
+    assert outcome.status == 0 and "1 of 1 cells finished" in outcome.out
+    assert list(runs_of("runs")) == [folder] and (folder / "metrics.csv").stat().st_mtime_ns == written
+
+
+def test_a_cell_whose_process_was_killed_is_run_again(work):
+    path = write_sweep(work, {"seed": {"values": [0, 1]}, "epochs": {"value": 30}})
+    process = start("sweep", path, "--jobs", 1)
+    for number, runs in ((signal.SIGKILL, 1), (signal.SIGTERM, 2)):
+        wait_until(lambda runs=runs: len(list(work.glob("runs/*/last.pt"))) == runs, "the run has a checkpoint")
+        [victim] = cells_at_work(process.pid)
+        kill(victim, number)
+    outcome = finish(process)
+    assert outcome.status == 0, outcome.out
+    assert set(results("runs", "seed")) == {(0,), (1,)}
+    ends = [(0, "died"), (0, "finished"), (1, "preempted"), (1, "finished")]
+    assert attempts(journal(work)) == ends
+
+
+def test_a_killed_fork_server_is_replaced(work):
+    path = write_sweep(work, {"seed": {"values": [0, 1]}, "epochs": {"value": 40}})
+    process = start("sweep", path, "--jobs", 2)
+    wait_until(lambda: len(list(work.glob("runs/*/last.pt"))) == 2, "two runs have a checkpoint")
+    [server] = fork_servers(process.pid)
+    kill(server)
+    outcome = finish(process)
+    assert outcome.status == 0 and outcome.err == "", outcome
+    assert set(results("runs", "seed")) == {(0,), (1,)} and finished_once(work, 2)
+
+
+def test_ctrl_c_stops_cleanly_and_the_same_command_goes_on(work, kws):
+    path = write_sweep(work, {"seed": {"values": [0, 1, 2]}, "epochs": {"value": 40}})
+    process = start("sweep", path, "--jobs", 2)
+    wait_until(lambda: len(list(work.glob("runs/*/last.pt"))) == 2, "two runs have a checkpoint")
+    cells = cells_at_work(process.pid)
+    process.send_signal(signal.SIGINT)
+    outcome = finish(process)
+    assert outcome.status == 130 and outcome.err == "", outcome
+    assert "the same command goes on" in outcome.out
+    assert not any(map(is_alive, cells))
+    assert {summary["state"] for _, summary in runs_of("runs").values()} == {"preempted"}
+    assert kws("sweep", path).status == 0
+    assert set(results("runs", "seed")) == {(0,), (1,), (2,)} and finished_once(work, 3)
+
+
+# Failures
+
+
+def test_a_failed_cell_is_reported_and_the_others_are_done(work, kws):
+    path = write_sweep(work, {"channels": {"values": [8, 12]}, "groups": {"values": [1, 8]}})
+    outcome = kws("sweep", path, "--jobs", 1)
+    assert outcome.status == 1 and outcome.err == ""
+    assert "groups: 8 does not divide the 12 channels" in outcome.out
+    assert "3 of 4 cells finished, 1 failed (again with --retry-failed)" in outcome.out
+    assert set(results("runs", "channels", "groups")) == {(8, 1), (8, 8), (12, 1)}
+    assert "3 finished, 0 running, 1 failed, 0 missing" in kws("sweep", path, "--status").out
+
+
+def damaged_clip(root, data_dir):
+    """Copy the data to `root`, with one clip that is no WAV file: what only a run finds out. Returns (clip, bytes)."""
+    shutil.copytree(data_dir, root)
+    clip = next(root.glob("SpeechCommands/*/yes/*.wav"))
+    whole = clip.read_bytes()
+    clip.write_bytes(b"no sound" * 100)
+    return clip, whole
+
+
+def test_failures_are_shown_with_their_last_lines_and_retried_on_demand(work, kws, data_dir):
+    path = write_sweep(work, {"seed": {"values": [0, 1]}})
+    clip, whole = damaged_clip(work / "data", data_dir)
+    values = ["--set", f"data_dir={work}/data"]
+    failed = kws("sweep", path, *values)
+    assert failed.status == 1 and "0 of 2 cells finished, 2 failed" in failed.out
+    assert failed.out.count(clip.name) > 2 and "logs/" in failed.out
+    clip.write_bytes(whole)
+    again = kws("sweep", path, *values)
+    assert again.status == 1 and "0 of 2 cells finished, 2 failed" in again.out
+    retried = kws("sweep", path, *values, "--retry-failed")
+    assert retried.status == 0 and "2 of 2 cells finished" in retried.out
+    assert [ended for _, ended in attempts(journal(work))] == ["failed", "failed", "finished", "finished"]
+
+
+def test_a_cell_whose_checkpoint_is_damaged_begins_anew_on_demand(work, kws):
+    path = write_sweep(work, {"seed": {"value": 0}, "epochs": {"value": 400}})
+    process = start("sweep", path)
+    wait_until(lambda: list(Path("runs").glob("*/last.pt")), "there is a checkpoint")
+    process.send_signal(signal.SIGINT)
+    assert finish(process).status == 130
+    [last] = Path("runs").glob("*/last.pt")
+    last.write_bytes(last.read_bytes()[:-1000])
+    failed = kws("sweep", path)
+    assert (
+        failed.status == 1 and "is not a whole checkpoint of kws; take another run (--retry-failed does)" in failed.out
+    )
+    again = start("sweep", path, "--retry-failed")
+    wait_until(lambda: len(list(Path("runs").glob("*/last.pt"))) == 2, "another run has a checkpoint")
+    again.send_signal(signal.SIGINT)
+    assert finish(again).status == 130
+
+
+def test_three_failures_from_the_start_stop_the_sweep(work, kws, data_dir):
+    path = write_sweep(work, {"seed": {"values": list(range(20))}})
+    damaged_clip(work / "data", data_dir)
+    outcome = kws("sweep", path, "--jobs", 1, "--set", f"data_dir={work}/data")
+    assert outcome.status == 1 and "the first 3 runs here failed" in outcome.out
+    assert "0 of 20 cells finished, 3 failed (again with --retry-failed), 17 not yet run" in outcome.out
+    assert [ended for _, ended in attempts(journal(work))] == ["failed"] * 3
+
+
+# The terminal
+
+
+def test_a_terminal_gets_one_live_table(work, kws):
+    path = write_sweep(work, {"seed": {"values": [0, 1]}, "epochs": {"value": 8}})
+    screen = subprocess.run(
+        ["script", "-qec", f"{sys.executable} -m kws sweep {path}", "/dev/null"], capture_output=True, timeout=100,
+        env=os.environ | {"PYTHONPATH": str(REPOSITORY), "TERM": "xterm", "COLUMNS": "120"},
+    )  # fmt: skip
+    text = screen.stdout.decode()
+    assert screen.returncode == 0, text
+    for words in ("val accuracy", "/8", "of 2 cells finished", "running", "\x1b["):
+        assert words in text
+    assert unclocked(next(iter(runs_of("runs"))) / "metrics.csv")
+
+
+def test_missing_data_are_told_once_before_anything_runs(kws_process, work, tmp_path):
+    write_sweep(work, {"n_mels": {"values": [20, 40, 80]}, "data_dir": {"value": str(tmp_path / "nowhere")}})
+    done = kws_process("sweep", "sweep.yaml")
+    assert done.status == 2
+    [line] = done.err.splitlines()
+    assert line.startswith(
+        f"kws: data: there is no folder {tmp_path}/nowhere/SpeechCommands/speech_commands_v0.02; fetch it"
+    )
+    assert not (work / "runs").exists()

@@ -1,0 +1,187 @@
+"""A run loses nothing when W&B's server is late, failing, gone or never there, or when the run itself is stopped."""
+
+import signal
+import subprocess
+import sys
+import threading
+import time
+
+import pytest
+from doubles.wandb_server import WandbServer
+from helpers import training
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    return training.make_surroundings(tmp_path_factory.mktemp("faults"))
+
+
+@pytest.fixture(scope="module", autouse=True)
+def outage(folder):
+    """A run whose server goes away for half a minute at its third epoch; the other tests are done meanwhile."""
+    with WandbServer(seed=1) as server:
+        process = training.start(server, folder, "--epochs=40", WANDB_RUN_ID="cut")
+        training.wait_for_epochs(folder / "runs" / "cut", 3, process)
+        server.down(30)
+        yield server, process
+        process.kill()
+
+
+@pytest.fixture
+def server():
+    with WandbServer() as running:
+        yield running
+        assert running.crashes == []
+
+
+def sync(server, folder, run_id):
+    """`wandb sync` the offline log that a run wrote."""
+    [log] = (folder / "wandb").glob(f"offline-run-*-{run_id}")
+    subprocess.run(
+        [sys.executable, "-m", "wandb", "sync", str(log)],
+        cwd=folder,
+        check=True,
+        timeout=100,
+        env=training.environment(server, folder),
+        capture_output=True,
+    )
+
+
+def test_wandbs_own_variables_for_project_and_tags_count(server, folder):
+    variables = {"WANDB_PROJECT": "mine", "WANDB_TAGS": "first,second"}
+    training.train(server, folder, "--epochs=1", **variables, WANDB_RUN_ID="own")
+    training.train(server, folder, "--epochs=1", "--project=asked", **variables, WANDB_RUN_ID="asked")
+    assert [server.runs[name].project for name in ("own", "asked")] == ["mine", "asked"]
+    assert server.runs["own"].tags == ["single", "speech_commands", "first", "second"]
+
+
+def test_an_offline_run_arrives_by_sync_as_one_online_does(server, folder):
+    flags = "--epochs=3", "--study=sync"
+    online = training.start(server, folder, *flags, WANDB_RUN_ID="online")
+    training.train(server, folder, *flags, WANDB_RUN_ID="later", WANDB_MODE="offline")
+    assert online.wait(timeout=100) == 0
+    assert set(server.runs) == {"online"}
+    sync(server, folder, "later")
+    for run_id in ("online", "later"):
+        training.assert_arrived(server, folder / "runs" / run_id, epochs=3)
+    one, other = server.runs["online"], server.runs["later"]
+    assert [set(row) for row in one.rows] == [set(row) for row in other.rows]
+    assert [training.unclocked(row) for row in one.rows[:3]] == [training.unclocked(row) for row in other.rows[:3]]
+    varying = {"run_id", "started"}
+    assert {key: one.config[key] for key in set(one.config) - varying} == {
+        key: other.config[key] for key in set(other.config) - varying
+    }
+    assert (one.display_name, one.group, one.tags) == (other.display_name, other.group, other.tags)
+    assert set(one.summary) == set(other.summary)
+    assert server.unknown == []
+
+
+def test_a_failing_share_of_requests_loses_nothing(server, folder):
+    server.fail(share=0.25)
+    training.train(server, folder, "--epochs=5", WANDB_RUN_ID="tried")
+    assert server.failed > 3
+    training.assert_arrived(server, folder / "runs" / "tried", epochs=5)
+
+
+def test_a_server_that_is_never_there_makes_the_run_go_on_offline(server, folder):
+    server.stop()
+    printed = training.train(server, folder, "--epochs=2", WANDB_RUN_ID="alone", WANDB_INIT_TIMEOUT="3")
+    assert "W&B cannot be reached" in printed and "wandb sync" in printed and "Traceback" not in printed
+    assert training.read(folder / "runs" / "alone", "summary.json")["state"] == "finished"
+    server.start()
+    sync(server, folder, "alone")
+    training.assert_arrived(server, folder / "runs" / "alone", epochs=2)
+
+
+def test_a_slow_server_loses_nothing(server, folder):
+    server.delay = 0.3
+    training.train(server, folder, "--epochs=2", WANDB_RUN_ID="slow")
+    training.assert_arrived(server, folder / "runs" / "slow", epochs=2)
+
+
+def test_a_server_that_is_gone_at_the_end_leaves_a_whole_run_that_sync_completes(server, folder):
+    patience = {"WANDB_FINISH_TIMEOUT": "3", "WANDB_X_GRAPHQL_RETRY_MAX": "3"}  # by default it asks for minutes
+    variables = {"WANDB_RUN_ID": "ended", **patience}
+    process = training.start(server, folder, "--epochs=40", **variables)
+    training.wait_for_epochs(folder / "runs" / "ended", 25, process)
+    server.stop()
+    printed = process.communicate(timeout=150)[0]
+    assert process.returncode == 0 and "Traceback" not in printed, printed
+    assert "wandb sync" in printed
+    assert training.read(folder / "runs" / "ended", "summary.json")["state"] == "finished"
+    assert len(training.rows(folder / "runs" / "ended")) == 40
+    server.start()
+    [log] = (folder / "wandb").glob("run-*-ended")
+    sync_command = [sys.executable, "-m", "wandb", "sync", "--include-online", str(log)]
+    environment = training.environment(server, folder)
+    subprocess.run(sync_command, cwd=folder, check=True, timeout=100, env=environment, capture_output=True)
+    run = server.runs["ended"]
+    assert [row["epoch"] for row in run.rows if "train/loss" in row] == list(range(1, 41))
+    assert run.state == "finished" and run.gaps == []
+
+
+def test_a_revoked_key_makes_the_run_go_on_offline_and_a_good_one_syncs_it(server, folder):
+    server.reject_key()
+    printed = training.train(server, folder, "--epochs=2", WANDB_RUN_ID="revoked", WANDB_INIT_TIMEOUT="20")
+    assert "goes on offline" in printed and "Traceback" not in printed
+    assert training.environment(server, folder)["WANDB_API_KEY"] not in printed
+    assert training.read(folder / "runs" / "revoked", "summary.json")["state"] == "finished"
+    server.reject_key(False)
+    sync(server, folder, "revoked")
+    training.assert_arrived(server, folder / "runs" / "revoked", epochs=2)
+
+
+def test_a_shared_run_arrives_and_a_disabled_one_does_not(server, folder):
+    for mode in ("shared", "disabled"):
+        training.train(server, folder, "--epochs=2", WANDB_RUN_ID=mode, WANDB_MODE=mode)
+        assert training.read(folder / "runs" / mode, "summary.json")["state"] == "finished"
+        assert len(training.rows(folder / "runs" / mode)) == 2
+    assert set(server.runs) == {"shared"}
+    shared = server.runs["shared"]
+    assert [row["epoch"] for row in shared.rows if "train/loss" in row] == [1, 2]
+    assert shared.summary["test/accuracy"] == training.read(folder / "runs" / "shared", "summary.json")["test/accuracy"]
+
+
+def test_ctrl_c_keeps_the_epochs_and_the_resumed_run_ends_as_if_undisturbed(server, folder):
+    flags = "--epochs=50", "--study=stopped"
+    process = training.start(server, folder, *flags, WANDB_RUN_ID="stopped")
+    undisturbed = threading.Thread(
+        target=training.train,
+        args=(server, folder, *flags),
+        kwargs={"WANDB_MODE": "offline", "WANDB_RUN_ID": "undisturbed"},
+    )
+    training.wait_for_epochs(folder / "runs" / "stopped", 3, process)
+    process.send_signal(signal.SIGINT)
+    printed = process.communicate(timeout=60)[0]
+    assert process.returncode == 130 and "Traceback" not in printed, printed
+    run = server.runs["stopped"]
+    assert (run.state, run.preempting) == ("preempted", True)
+    assert training.read(folder / "runs" / "stopped", "summary.json")["state"] == "preempted"
+    assert 3 <= len(training.rows(folder / "runs" / "stopped")) < 50
+    undisturbed.start()
+    training.train(server, folder, "--resume=stopped")
+    undisturbed.join()
+    training.assert_arrived(server, folder / "runs" / "stopped", epochs=50)
+    assert [training.unclocked(row) for row in training.rows(folder / "runs" / "stopped")] == [
+        training.unclocked(row) for row in training.rows(folder / "runs" / "undisturbed")
+    ]
+
+
+def test_a_run_that_is_terminated_again_and_again_still_says_that_it_is_preempted(server, folder):
+    process = training.start(server, folder, "--epochs=300", WANDB_RUN_ID="urged")
+    training.wait_for_epochs(folder / "runs" / "urged", 2, process)
+    server.delay = 0.3  # seconds a request: its last uploads take a while
+    while process.poll() is None:  # as an agent that forwards signals and Slurm do between them
+        process.terminate()
+        time.sleep(0.1)
+    assert process.returncode != 0
+    assert (server.runs["urged"].state, server.runs["urged"].preempting) == ("preempted", True)
+    assert training.read(folder / "runs" / "urged", "summary.json")["state"] == "preempted"
+
+
+def test_a_server_that_is_gone_for_half_a_minute_loses_nothing(outage, folder):
+    server, process = outage
+    printed = process.communicate(timeout=170)[0]
+    assert process.returncode == 0, printed
+    training.assert_arrived(server, folder / "runs" / "cut", epochs=40)
+    assert server.crashes == []
