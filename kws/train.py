@@ -1,6 +1,7 @@
 """The training entry point: one tracked run, from its settings to the test of its best epoch."""
 
 import os
+import runpy
 import sys
 import time
 from collections.abc import Callable
@@ -75,7 +76,6 @@ def train(
         return folder.path
 
 
-if __name__ == "__main__":  # what W&B's agents start; the command line parses and reports as for `kws train`
-    from kws.cli import main
-
-    sys.exit(main(["train", *sys.argv[1:]]))
+if __name__ == "__main__":  # W&B's agents run `python -m kws.train ARGUMENTS`: the same as `kws train ARGUMENTS`
+    sys.argv.insert(1, "train")
+    runpy.run_module("kws", run_name="__main__")

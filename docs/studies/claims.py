@@ -28,13 +28,15 @@ def claims(study):
     """Return the Claims that concern this study: the n_mels study's three, the groups study's three, or none."""
     if study.is_search or len(study.compared) < 2:
         return []
-    cells = {cell.values.get(name): cell for name in study.parameters for cell in study.compared}
+    configurations = {
+        configuration.values.get(name): configuration for name in study.parameters for configuration in study.compared
+    }
     if study.parameters == ["n_mels"]:
         found = [_about_equal(study)]
-        if 80 in cells:
-            found.append(_less_stable(study, cells[80]))
-        if 20 in cells:
-            found.append(_best(study, cells[20]))
+        if 80 in configurations:
+            found.append(_less_stable(study, configurations[80]))
+        if 20 in configurations:
+            found.append(_best(study, configurations[20]))
         return found
     if study.parameters == ["groups"]:
         return [_equal_time(study), _halving(study), _doubling(study)]
@@ -58,11 +60,15 @@ def _about_equal(study):
 def _less_stable(study, cell_80):
     text = "n_mels 80 trains less stably."
     spread_80 = {run.seed: last_epochs_spread(run) for run in cell_80.runs}
-    others = [cell for cell in study.compared if cell is not cell_80]
+    others = [configuration for configuration in study.compared if configuration is not cell_80]
     spread_others = {
         seed: sum(spreads) / len(spreads)
         for seed in study.seeds
-        if len(spreads := [last_epochs_spread(run) for cell in others for run in cell.runs if run.seed == seed])
+        if len(
+            spreads := [
+                last_epochs_spread(run) for configuration in others for run in configuration.runs if run.seed == seed
+            ]
+        )
         == len(others)
     }
     difference = paired_difference(spread_others, spread_80)
@@ -87,7 +93,9 @@ def _best(study, cell_20):
     mine = [pair for pair in pairs if cell_20 in pair[:2]]
     # Differences turned so that they read: 20 minus the other.
     leads = [(item.mean if b is cell_20 else -item.mean, p) for a, b, item, p in mine]
-    means = ", ".join(f"{cell.short_label}: {percent(cell.test.mean)}" for cell in study.compared)
+    means = ", ".join(
+        f"{configuration.short_label}: {percent(configuration.test.mean)}" for configuration in study.compared
+    )
     closest = min(mine, key=lambda pair: abs(pair[2].mean))
     numbers = f"Mean test accuracy is {means}; the nearest pair is {_gap(closest)}."
     if _too_few(mine):
@@ -105,7 +113,9 @@ def _equal_time(study):
     text = "Epoch time does not change with groups."
     pairs = _all_pairs(study, lambda run: math.log(run.summary["time/epoch_s_median"]))
     a, b, item, p = max(pairs, key=lambda pair: abs(pair[2].mean))
-    times = ", ".join(f"{cell.short_label}: {seconds(cell.epoch_s.mean)}" for cell in study.cells)
+    times = ", ".join(
+        f"{configuration.short_label}: {seconds(configuration.epoch_s.mean)}" for configuration in study.configurations
+    )
     numbers = (
         f"Mean epoch time by groups is {times}; {b.label} takes {math.exp(item.mean):.2f} times as long as {a.label}"
     )
@@ -123,7 +133,7 @@ def _equal_time(study):
 def _halving(study):
     text = "Parameters halve with each doubling of groups."
     ratios = _doublings(study, "params")
-    numbers = f"From groups {_chain(study)} the parameters are {', '.join(count(cell.params) for cell in study.cells)}"
+    numbers = f"From groups {_chain(study)} the parameters are {', '.join(count(configuration.params) for configuration in study.configurations)}"
     if not ratios:
         return Claim(text, NOT_CONFIRMED, f"{numbers}; no value is the double of another.")
     numbers += f"; each doubling multiplies them by {', '.join(f'{ratio:.2f}' for ratio in ratios)}."
@@ -136,7 +146,7 @@ def _halving(study):
 def _doubling(study):
     text = "FLOPs double with each doubling of groups."
     ratios = _doublings(study, "flops")
-    numbers = f"From groups {_chain(study)} the FLOPs are {', '.join(count(cell.flops) for cell in study.cells)}"
+    numbers = f"From groups {_chain(study)} the FLOPs are {', '.join(count(configuration.flops) for configuration in study.configurations)}"
     if not ratios:
         return Claim(text, NOT_CONFIRMED, f"{numbers}; no value is the double of another.")
     numbers += f"; each doubling multiplies them by {', '.join(f'{ratio:.2f}' for ratio in ratios)}."
@@ -147,24 +157,24 @@ def _doubling(study):
 
 
 def _chain(study):
-    return ", ".join(value_text(cell.values["groups"]) for cell in study.cells)
+    return ", ".join(value_text(configuration.values["groups"]) for configuration in study.configurations)
 
 
 def _doublings(study, what):
     return [
         getattr(b, what) / getattr(a, what)
-        for a in study.cells
-        for b in study.cells
+        for a in study.configurations
+        for b in study.configurations
         if b.values["groups"] == 2 * a.values["groups"]
     ]
 
 
 def _all_pairs(study, value, resolution=0.0):
-    """Return (a, b, Difference b - a, Holm-corrected p) for every two cells."""
+    """Return (a, b, Difference b - a, Holm-corrected p) for every two configurations."""
     pairs = []
     for index, a in enumerate(study.compared):
         for b in study.compared[index + 1 :]:
-            values = ({run.seed: value(run) for run in cell.runs} for cell in (a, b))
+            values = ({run.seed: value(run) for run in configuration.runs} for configuration in (a, b))
             pairs.append((a, b, paired_difference(*values, resolution)))
     return [(*pair, p) for pair, p in zip(pairs, holm([item.p for _, _, item in pairs]), strict=True)]
 

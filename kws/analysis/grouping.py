@@ -1,4 +1,4 @@
-"""Which runs belong together in a study, and which cells of their sweep files no run gives."""
+"""Which runs belong together in a study, and which configurations of their sweep files no run gives."""
 
 import itertools
 
@@ -35,12 +35,12 @@ def _swept(sweep):
 
 
 def _parameters(sweep):
-    """Return {name: specification} of the settings that tell a run's cell."""
+    """Return {name: specification} of the settings that tell a run's configuration."""
     return {name: item for name, item in (sweep.get("parameters") or {}).items() if name in IDENTITY_SETTINGS}
 
 
 def missing_configurations(sweep, runs):
-    """Return the names of the cells that a grid's sweep file asks for and no run gives; a search has none to miss."""
+    """Return the names of the configurations that a grid's sweep file asks for and no run gives; a search has none to miss."""
     if sweep.get("method", "grid") != "grid":
         return []
     try:
@@ -51,10 +51,14 @@ def missing_configurations(sweep, runs):
     except KwsError:  # nobody can run such a file
         return []
     done = {tuple(run.config.get(name) for name in values) for run in runs}
-    cells = list(itertools.product(*values.values()))
-    cap = sweep.get("run_cap") or len(cells)
-    if len(done.intersection(cells)) >= cap:
+    configurations = list(itertools.product(*values.values()))
+    cap = sweep.get("run_cap") or len(configurations)
+    if len(done.intersection(configurations)) >= cap:
         return []
     shown = [name for name in values if len(values[name]) > 1] or list(values)
-    missing = [dict(zip(values, cell, strict=True)) for cell in cells[:cap] if cell not in done]
-    return [", ".join(f"{name} {value_text(cell[name])}" for name in shown) for cell in missing]
+    missing = [
+        dict(zip(values, configuration, strict=True))
+        for configuration in configurations[:cap]
+        if configuration not in done
+    ]
+    return [", ".join(f"{name} {value_text(configuration[name])}" for name in shown) for configuration in missing]

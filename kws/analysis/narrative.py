@@ -7,15 +7,15 @@ from kws.analysis.study import FEWEST_SEEDS, SIGNIFICANT, is_worse, shared_mean
 from kws.config import SETTINGS
 from kws.formatting import count, p_text, percent, percentage_points, value_text
 
-MOST_NAMED = 6  # cells in one sentence
+MOST_NAMED = 6  # configurations in one sentence
 
 
 def _interval(item):
     return f"95 % interval {percentage_points(item.low)} to {percentage_points(item.high)}"
 
 
-def _list(cells):
-    labels = [cell.label for cell in cells]
+def _list(configurations):
+    labels = [configuration.label for configuration in configurations]
     if len(labels) > MOST_NAMED:
         labels = [*labels[: MOST_NAMED - 1], f"{len(labels) - MOST_NAMED + 1} others"]
     return labels[0] if len(labels) == 1 else f"{', '.join(labels[:-1])} and {labels[-1]}"
@@ -51,7 +51,9 @@ def _recommendation(study):
     seeds = f"{len(study.shared_seeds)} {'shared ' if any_more(study) else ''}seeds"
     scores = f"mean validation accuracy ({percent(shared_mean(study, best))}, {seeds})"
     ties = [
-        cell for cell in study.compared if cell is not best and shared_mean(study, cell) == shared_mean(study, best)
+        configuration
+        for configuration in study.compared
+        if configuration is not best and shared_mean(study, configuration) == shared_mean(study, best)
     ]
     has = f"has, as {_list(ties)} {'does' if len(ties) == 1 else 'do'}, the highest" if ties else "has the highest"
     if study.verdict == "clear winner":
@@ -59,14 +61,14 @@ def _recommendation(study):
         rest = "the other value" if len(study.comparisons) == 1 else "every other value"
         return (
             f"Take {best.label}: it {has} {scores}, and {rest} is distinguishably lower, the nearest, "
-            f"{nearest.cell.label}, by {percentage_points(-nearest.val.mean)} points "
+            f"{nearest.configuration.label}, by {percentage_points(-nearest.val.mean)} points "
             f"({_loss_interval(nearest.val)}, Holm-corrected {p_text(nearest.val.p_holm)})."
         )
-    equals = [item.cell for item in study.comparisons if not is_worse(item)]
-    worse = [item.cell for item in study.comparisons if is_worse(item)]
+    equals = [item.configuration for item in study.comparisons if not is_worse(item)]
+    worse = [item.configuration for item in study.comparisons if is_worse(item)]
     tail = f"; {_list(worse)} {'is' if len(worse) == 1 else 'are'} distinguishably lower" if worse else ""
     if taken is best:
-        if all(cell.flops == best.flops for cell in equals):
+        if all(configuration.flops == best.flops for configuration in equals):
             return (
                 f"Take {best.label}: it {has} {scores}, but {_list(equals)} cannot be told from it and "
                 f"{'needs' if len(equals) == 1 else 'need'} as many FLOPs ({count(best.flops)}){tail}."
@@ -75,7 +77,7 @@ def _recommendation(study):
             f"Take {best.label}: it {has} {scores} and needs the fewest FLOPs ({count(best.flops)}) of the "
             f"values that cannot be told from it ({_list(equals)}){tail}."
         )
-    mine = next(item for item in study.comparisons if item.cell is taken)
+    mine = next(item for item in study.comparisons if item.configuration is taken)
     mean = (
         f"{percentage_points(-mine.val.mean)} points lower (at most"
         if mine.val.mean < 0
@@ -89,8 +91,8 @@ def _recommendation(study):
 
 
 def any_more(study):
-    """Whether a compared cell has seeds that not all of them share."""
-    return any(cell.val.n > len(study.shared_seeds) for cell in study.compared)
+    """Whether a compared configuration has seeds that not all of them share."""
+    return any(configuration.val.n > len(study.shared_seeds) for configuration in study.compared)
 
 
 def _loss_interval(difference):
@@ -98,13 +100,13 @@ def _loss_interval(difference):
 
 
 def _test(study):
-    cell, where = study.recommended, f"On the {clips_tested(study)} test clips"
-    label, scores = (cell.label, "scores") if cell.values else (cell.label, "score")
-    if math.isnan(cell.test.sd):
-        return f"{where} {label} {scores} {percent(cell.test.mean)} (one run, no interval)."
+    configuration, where = study.recommended, f"On the {clips_tested(study)} test clips"
+    label, scores = (configuration.label, "scores") if configuration.values else (configuration.label, "score")
+    if math.isnan(configuration.test.sd):
+        return f"{where} {label} {scores} {percent(configuration.test.mean)} (one run, no interval)."
     return (
-        f"{where} {label} {scores} {percent(cell.test.mean)} in the mean of {cell.test.n} seeds "
-        f"({_interval(cell.test)} %), {wrong_clips(cell)} wrong clips a run."
+        f"{where} {label} {scores} {percent(configuration.test.mean)} in the mean of {configuration.test.n} seeds "
+        f"({_interval(configuration.test)} %), {wrong_clips(configuration)} wrong clips a run."
     )
 
 
@@ -119,9 +121,9 @@ def split_sizes(study, split):
     return f"{sizes[0]:,}" if len(sizes) == 1 else f"{sizes[0]:,} to {sizes[-1]:,}"
 
 
-def wrong_clips(cell):
+def wrong_clips(configuration):
     """Return the mean number of test errors a run, as short text."""
-    errors = [run.summary.get(metrics.TEST_ERRORS, math.nan) for run in cell.runs]
+    errors = [run.summary.get(metrics.TEST_ERRORS, math.nan) for run in configuration.runs]
     mean = sum(errors) / len(errors)
     return "an unknown number of" if math.isnan(mean) else f"{mean:.1f}"
 
@@ -134,16 +136,18 @@ def conclusions(study):
         widest = max(study.comparisons, key=lambda item: abs(item.test.mean))
         lines.append(
             f"On the test clips no value differs distinguishably from {study.best.label}; the largest difference, "
-            f"{widest.cell.label}, is {percentage_points(widest.test.mean):} points ({_interval(widest.test)})."
+            f"{widest.configuration.label}, is {percentage_points(widest.test.mean):} points ({_interval(widest.test)})."
         )
     for item in seen if study.recommends else ():
         better, interval = ("better", _interval) if item.test.mean > 0 else ("worse", _loss_interval)
         lines.append(
-            f"On the test clips {item.cell.label} is {percentage_points(abs(item.test.mean))} points {better} than "
+            f"On the test clips {item.configuration.label} is {percentage_points(abs(item.test.mean))} points {better} than "
             f"{study.best.label} ({interval(item.test)}, Holm-corrected {p_text(item.test.p_holm)}). "
             "The choice does not rest on this."
         )
-    cheapest, most_expensive = (pick(study.cells, key=lambda cell: cell.flops) for pick in (min, max))
+    cheapest, most_expensive = (
+        pick(study.configurations, key=lambda configuration: configuration.flops) for pick in (min, max)
+    )
     if most_expensive.flops > cheapest.flops:
         lines.append(
             f"FLOPs of the network for one clip go from {count(cheapest.flops)} ({cheapest.label}) to "
@@ -156,7 +160,7 @@ def conclusions(study):
 def _edges(study):
     lines = []
     for name, value in study.recommended.values.items():
-        tried = sorted({cell.values[name] for cell in study.cells}, key=str)
+        tried = sorted({configuration.values[name] for configuration in study.configurations}, key=str)
         if len(tried) > 1 and all(isinstance(item, (int, float)) and not isinstance(item, bool) for item in tried):
             limits = (SETTINGS[name].metadata["low"], SETTINGS[name].metadata["high"])
             if value in (min(tried), max(tried)) and value not in limits:
@@ -167,13 +171,13 @@ def _edges(study):
 
 
 def caveats(study):
-    """Return what weakens the comparison: cells missing or with few seeds, several machines, versions, devices."""
+    """Return what weakens the comparison: configurations missing or with few seeds, several machines, versions, devices."""
     lines = []
     if study.missing:
         lines.append(
-            f"{len(study.missing)} cells of the sweep file have no finished run: {'; '.join(study.missing[:12])}."
+            f"{len(study.missing)} configurations of the sweep file have no finished run: {'; '.join(study.missing[:12])}."
         )
-    few = [cell for cell in study.cells if cell not in study.compared]
+    few = [configuration for configuration in study.configurations if configuration not in study.compared]
     if few:
         lines.append(f"Not compared, with fewer than {FEWEST_SEEDS} seeds: {_list(few)}.")
     others = {sweep_metric for sweep_metric in study.metrics if sweep_metric != metrics.BEST_VAL_ACCURACY}

@@ -21,7 +21,7 @@ LAST_EPOCHS = 5  # stability is the spread of validation accuracy over these
 
 
 @dataclass
-class Cell:
+class Configuration:
     """All runs with the same values of the scientific parameters; they differ in the seed alone."""
 
     values: dict
@@ -49,12 +49,14 @@ class Cell:
 
 @dataclass(frozen=True)
 class Comparison:
-    """A cell against the one that is best on validation: differences are cell - best over equal seeds."""
+    """A configuration against the one that is best on validation: differences are configuration - best over equal seeds."""
 
-    cell: Cell
+    configuration: Configuration
     val: object  # Difference, Holm-corrected over the study's comparisons
     test: object
-    clips: tuple | None  # (only this cell right, only the best right, p) on the test clips; None: not the same clips
+    clips: (
+        tuple | None
+    )  # (only this configuration right, only the best right, p) on the test clips; None: not the same clips
 
 
 @dataclass
@@ -67,17 +69,19 @@ class Study:
     description: str
     method: str
     parameters: list  # scientific: the settings with several values, the seed aside
-    cells: list
+    configurations: list
     runs: list
     seeds: list
     data_info: dict
-    missing: list  # names of cells that the sweep file asks for and no run gives
+    missing: list  # names of configurations that the sweep file asks for and no run gives
     excluded: list
     metrics: set  # that its sweep files optimise
-    compared: list = field(default_factory=list)  # the cells with seeds enough, or all of them
-    shared_seeds: list = field(default_factory=list)  # that all compared cells have: comparisons are over these
-    best: Cell = None  # on validation
-    recommended: Cell = None
+    compared: list = field(default_factory=list)  # the configurations with seeds enough, or all of them
+    shared_seeds: list = field(
+        default_factory=list
+    )  # that all compared configurations have: comparisons are over these
+    best: Configuration = None  # on validation
+    recommended: Configuration = None
     verdict: str = ""  # clear winner, cheapest of equals, too few seeds, one seed, nothing compared
     comparisons: list = field(default_factory=list)
 
@@ -108,7 +112,7 @@ class Study:
 
     @property
     def chosen_run(self):
-        """The run of the recommended cell that is best on validation: the model to take away."""
+        """The run of the recommended configuration that is best on validation: the model to take away."""
         return max(self.recommended.runs, key=lambda run: (run.summary[metrics.BEST_VAL_ACCURACY], -_val_loss(run)))
 
 
@@ -140,7 +144,7 @@ def _study(name, variant, runs, results):
     for run in runs:
         grouped.setdefault(tuple(run.config.get(key) for key in parameters), []).append(run)
     data_info = runs[0].data_info
-    cells = [
+    configurations = [
         _cell(dict(zip(parameters, values, strict=True)), grouped[values], data_info)
         for values in sorted(grouped, key=_order)
     ]
@@ -152,7 +156,7 @@ def _study(name, variant, runs, results):
         description=" ".join(description.split()),
         method=next((sweep.get("method", "") for sweep in sweeps), ""),
         parameters=parameters,
-        cells=cells,
+        configurations=configurations,
         runs=runs,
         seeds=sorted({run.seed for run in runs}),
         data_info=data_info,
@@ -187,7 +191,7 @@ def _cell(values, runs, data_info):
         return [run.summary[key] for run in runs]
 
     first = runs[0].summary
-    return Cell(
+    return Configuration(
         values=values,
         runs=runs,
         val=accuracy_interval(summary(metrics.BEST_VAL_ACCURACY), max(data_info["val"], 1)),
@@ -208,14 +212,18 @@ def last_epochs_spread(run):
 
 
 def _compare(study):
-    enough = [cell for cell in study.cells if cell.val.n >= FEWEST_SEEDS]
-    study.compared = enough if len(enough) > 1 else study.cells
-    seeds = set.intersection(*({run.seed for run in cell.runs} for cell in study.compared))
+    enough = [configuration for configuration in study.configurations if configuration.val.n >= FEWEST_SEEDS]
+    study.compared = enough if len(enough) > 1 else study.configurations
+    seeds = set.intersection(*({run.seed for run in configuration.runs} for configuration in study.compared))
     study.shared_seeds = sorted(seeds)
-    study.best = max(study.compared, key=lambda cell: (shared_mean(study, cell), -cell.flops))
+    study.best = max(
+        study.compared, key=lambda configuration: (shared_mean(study, configuration), -configuration.flops)
+    )
     study.recommended = study.best
-    others = [cell for cell in study.compared if cell is not study.best]
-    comparisons = [_comparison(cell, study.best, study.data_info, study.shared_seeds) for cell in others]
+    others = [configuration for configuration in study.compared if configuration is not study.best]
+    comparisons = [
+        _comparison(configuration, study.best, study.data_info, study.shared_seeds) for configuration in others
+    ]
     for kind in ("val", "test"):
         corrected = holm([getattr(item, kind).p for item in comparisons])
         comparisons = [
@@ -225,49 +233,53 @@ def _compare(study):
     study.comparisons = comparisons
     if not comparisons:
         study.verdict = "nothing compared"
-    elif max(cell.val.n for cell in study.cells) == 1:
+    elif max(configuration.val.n for configuration in study.configurations) == 1:
         study.verdict = "one seed"
     elif len(study.shared_seeds) < FEWEST_SEEDS:
         study.verdict = "too few seeds"
     else:
-        equals = [study.best, *(item.cell for item in comparisons if not is_worse(item))]
-        study.recommended = min(equals, key=lambda cell: (cell.flops, -shared_mean(study, cell)))
+        equals = [study.best, *(item.configuration for item in comparisons if not is_worse(item))]
+        study.recommended = min(
+            equals, key=lambda configuration: (configuration.flops, -shared_mean(study, configuration))
+        )
         study.verdict = "clear winner" if len(equals) == 1 else "cheapest of equals"
 
 
-def shared_mean(study, cell):
-    """Return a compared cell's mean validation accuracy over the shared seeds; over its own where there are too few.
+def shared_mean(study, configuration):
+    """Return a compared configuration's mean validation accuracy over the shared seeds; over its own where there are too few.
 
     Rounded, so that as many errors are the same mean, in whatever order they were added.
     """
-    values = cell.by_seed(metrics.BEST_VAL_ACCURACY)
+    values = configuration.by_seed(metrics.BEST_VAL_ACCURACY)
     seeds = study.shared_seeds if len(study.shared_seeds) >= FEWEST_SEEDS else list(values)
     return round(sum(values[seed] for seed in seeds) / len(seeds), 9)
 
 
 def is_worse(comparison):
-    """Whether the cell can be told from the best one on validation."""
+    """Whether the configuration can be told from the best one on validation."""
     return comparison.val.p_holm < SIGNIFICANT and comparison.val.mean < 0
 
 
-def _comparison(cell, best, data_info, seeds):
+def _comparison(configuration, best, data_info, seeds):
     def difference(key, clips):
-        ours, theirs = ({seed: values[seed] for seed in seeds} for values in (best.by_seed(key), cell.by_seed(key)))
+        ours, theirs = (
+            {seed: values[seed] for seed in seeds} for values in (best.by_seed(key), configuration.by_seed(key))
+        )
         return paired_difference(ours, theirs, 1 / max(clips, 1))
 
     return Comparison(
-        cell=cell,
+        configuration=configuration,
         val=difference(metrics.BEST_VAL_ACCURACY, data_info["val"]),
         test=difference(metrics.TEST_ACCURACY, data_info["test"]),
-        clips=_on_clips(cell, best, seeds),
+        clips=_on_clips(configuration, best, seeds),
     )
 
 
-def _on_clips(cell, best, seeds):
-    """Compare two cells clip by clip. Seeds may have test clips of their own, but both cells must have the same."""
-    right = {}  # clip -> seeds in which (the cell, the best) was right
+def _on_clips(configuration, best, seeds):
+    """Compare two configurations clip by clip. Seeds may have test clips of their own, but both configurations must have the same."""
+    right = {}  # clip -> seeds in which (the configuration, the best) was right
     for seed in seeds:
-        runs = [next(run for run in either.runs if run.seed == seed) for either in (cell, best)]
+        runs = [next(run for run in either.runs if run.seed == seed) for either in (configuration, best)]
         if not runs[0].predictions or set(runs[0].predictions) != set(runs[1].predictions):
             return None
         for clip in runs[0].predictions:

@@ -2,7 +2,7 @@
 
 A figure is a dict: `id`, `title`, `caption`, `kind` (lines, dots, bars, scatter, heat, parallel), `x` and `y` (axes:
 `label`, `format`, and where they are set `domain` and `log`) and what the kind needs. Formats: percent (of a fraction),
-seconds, count, number. A colour is the place of its cell in the study. Not-a-number becomes None.
+seconds, count, number. A colour is the place of its configuration in the study. Not-a-number becomes None.
 """
 
 import math
@@ -54,22 +54,27 @@ def _by_seed_text(study):
 
 
 def _n_text(study):
-    fewest, most = min(cell.val.n for cell in study.cells), max(cell.val.n for cell in study.cells)
+    fewest, most = (
+        min(configuration.val.n for configuration in study.configurations),
+        max(configuration.val.n for configuration in study.configurations),
+    )
     return str(most) if fewest == most else f"{fewest} to {most}"
 
 
 def _dots(study, name, title, caption, y, value, estimate):
     groups = [
         {
-            "label": cell.short_label,
+            "label": configuration.short_label,
             "color": index,
-            "points": [{"name": run.name, "y": value(run)} for run in cell.runs],
-            "mean": estimate(cell).mean,
+            "points": [{"name": run.name, "y": value(run)} for run in configuration.runs],
+            "mean": estimate(configuration).mean,
             # No quantity shown here is negative, but a t interval may reach below zero.
-            "low": estimate(cell).low if math.isnan(estimate(cell).low) else max(0.0, estimate(cell).low),
-            "high": estimate(cell).high,
+            "low": estimate(configuration).low
+            if math.isnan(estimate(configuration).low)
+            else max(0.0, estimate(configuration).low),
+            "high": estimate(configuration).high,
         }
-        for index, cell in enumerate(study.cells)
+        for index, configuration in enumerate(study.configurations)
     ]
     return make_figure(study, name, "dots", title, caption, {"label": _axis_label(study)}, y, groups=groups)
 
@@ -79,7 +84,7 @@ def _accuracy(study):
     return _dots(
         study, "test-accuracy", f"Test accuracy by {_axis_label(study)}", caption,
         {"label": "test accuracy", "format": "percent"},
-        lambda run: run.summary[metrics.TEST_ACCURACY], lambda cell: cell.test,
+        lambda run: run.summary[metrics.TEST_ACCURACY], lambda configuration: configuration.test,
     )  # fmt: skip
 
 
@@ -90,12 +95,12 @@ def _epoch_time(study):
     return _dots(
         study, "epoch-time", f"Epoch time by {_axis_label(study)}", caption,
         {"label": "seconds an epoch", "format": "seconds", "zero": True},
-        lambda run: run.summary[metrics.EPOCH_S_MEDIAN], lambda cell: cell.epoch_s,
+        lambda run: run.summary[metrics.EPOCH_S_MEDIAN], lambda configuration: configuration.epoch_s,
     )  # fmt: skip
 
 
 def _stability(study):
-    if all(math.isnan(cell.stability.mean) for cell in study.cells):
+    if all(math.isnan(configuration.stability.mean) for configuration in study.configurations):
         return None
     caption = (
         f"Standard deviation of validation accuracy over a run's last {LAST_EPOCHS} epochs: higher is less stable. "
@@ -104,7 +109,7 @@ def _stability(study):
     return _dots(
         study, "stability", f"Stability by {_axis_label(study)}", caption,
         {"label": "standard deviation, percentage points", "format": "points", "zero": True},
-        last_epochs_spread, lambda cell: cell.stability,
+        last_epochs_spread, lambda configuration: configuration.stability,
     )  # fmt: skip
 
 
@@ -115,7 +120,8 @@ def _bars(study, what):
         "flops": "Arithmetic of the network for a second (2 x multiply-accumulates), the log-mel layer left out.",
     }[what]
     bars = [
-        {"label": cell.short_label, "color": index, "y": getattr(cell, what)} for index, cell in enumerate(study.cells)
+        {"label": configuration.short_label, "color": index, "y": getattr(configuration, what)}
+        for index, configuration in enumerate(study.configurations)
     ]
     return make_figure(
         study, what, "bars", f"{title} by {_axis_label(study)}", caption,
@@ -132,11 +138,13 @@ def _curves(study, column):
         y["log"] = True
     else:
         y["domain"] = _after_the_start(study.runs, column)
-    if study.is_search or len(study.cells) > MOST_LINES:
+    if study.is_search or len(study.configurations) > MOST_LINES:
         groups = _best_and_rest(study)
         caption = "Mean and range of the best runs by validation and of the rest; each run faint."
     else:
-        groups = [(cell.label, index, cell.runs) for index, cell in enumerate(study.cells)]
+        groups = [
+            (configuration.label, index, configuration.runs) for index, configuration in enumerate(study.configurations)
+        ]
         caption = "Line: mean over seeds. Band: lowest to highest seed. Faint: each run."
         if column == metrics.VAL_ACCURACY:
             caption += " The scale is that after the first fifth of the epochs."
@@ -179,20 +187,20 @@ def _series(label, color, runs, column):
 
 
 def _trade_off(study):
-    if len({cell.flops for cell in study.cells}) < 2:
+    if len({configuration.flops for configuration in study.configurations}) < 2:
         return None
-    front = pareto([(cell.flops, cell.val.mean) for cell in study.cells])
-    cells = [
+    front = pareto([(configuration.flops, configuration.val.mean) for configuration in study.configurations])
+    configurations = [
         {
-            "label": cell.label,
-            "color": 0 if len(study.cells) > MOST_LINES else index,
-            "x": cell.flops,
-            "y": cell.val.mean,
-            "low": cell.val.low,
-            "high": cell.val.high,
+            "label": configuration.label,
+            "color": 0 if len(study.configurations) > MOST_LINES else index,
+            "x": configuration.flops,
+            "y": configuration.val.mean,
+            "low": configuration.val.low,
+            "high": configuration.val.high,
             "front": index in front,
         }
-        for index, cell in enumerate(study.cells)
+        for index, configuration in enumerate(study.configurations)
     ]
     caption = (
         "Mean validation accuracy with its 95 % interval. The line is the Pareto front: no other value is both "
@@ -202,7 +210,7 @@ def _trade_off(study):
         study, "trade-off", "scatter", "Accuracy against FLOPs", caption,
         {"label": "FLOPs a clip", "format": "count", "log": True},
         {"label": "validation accuracy", "format": "percent"},
-        cells=cells,
+        cells=configurations,
     )  # fmt: skip
 
 
@@ -264,7 +272,10 @@ def summary_text(figure):
         "dots": lambda: [f"{group['label']}: {show(group['mean'])}" for group in figure["groups"]],
         "bars": lambda: [f"{bar['label']}: {show(bar['y'])}" for bar in figure["bars"]],
         "lines": lambda: [f"{s['name']} ends at {show(s['mean'][-1])}" for s in figure["series"]],
-        "scatter": lambda: [f"{cell['label']}: {show(cell['y'])} at {count(cell['x'])}" for cell in figure["cells"]],
+        "scatter": lambda: [
+            f"{configuration['label']}: {show(configuration['y'])} at {count(configuration['x'])}"
+            for configuration in figure["cells"]
+        ],
         "heat": lambda: [f"{s['text']}" for s in figure["squares"]],
         "parallel": lambda: [f"{len(figure['lines'])} runs"],
     }[figure["kind"]]()

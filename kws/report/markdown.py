@@ -41,11 +41,11 @@ def comparison_table(study):
         "| configuration | seeds | validation accuracy | test accuracy | parameters | FLOPs a clip | epoch |",
         "|---|---:|---:|---:|---:|---:|---:|",
     ]
-    for cell in study.cells:
-        mark = " (recommended)" if cell is study.recommended and study.recommends else ""
+    for configuration in study.configurations:
+        mark = " (recommended)" if configuration is study.recommended and study.recommends else ""
         lines.append(
-            f"| {plain(cell.label)}{mark} | {cell.val.n} | {estimate(cell.val)} | {estimate(cell.test)} | "
-            f"{count(cell.params)} | {count(cell.flops)} | {seconds(cell.epoch_s.mean)} |"
+            f"| {plain(configuration.label)}{mark} | {configuration.val.n} | {estimate(configuration.val)} | {estimate(configuration.test)} | "
+            f"{count(configuration.params)} | {count(configuration.flops)} | {seconds(configuration.epoch_s.mean)} |"
         )
     return "\n".join([*lines, "", "Mean ± standard deviation over seeds (95 % interval of the mean)."])
 
@@ -61,7 +61,7 @@ def differences_table(study):
             f"{percentage_points(d.mean)} ({percentage_points(d.low)} to {percentage_points(d.high)}), {p_text(d.p_holm)}"
             for d in (item.val, item.test)
         )
-        lines.append(f"| {plain(item.cell.label)} | {item.val.n} | {differences} | {clips_text(item)} |")
+        lines.append(f"| {plain(item.configuration.label)} | {item.val.n} | {differences} | {clips_text(item)} |")
     return "\n".join(lines)
 
 

@@ -116,7 +116,7 @@ def facts_of(study):
         "Data": f"{corpus}: {' and '.join(f'“{word}”' for word in config['words'])}",
         "Clips to train, validate, test": ", ".join(split_sizes(study, key) for key in ("train", "val", "test"))
         + dealt,
-        "Runs": f"{len(study.runs)} finished; configurations: {len(study.cells)}; seeds: {len(study.seeds)}",
+        "Runs": f"{len(study.runs)} finished; configurations: {len(study.configurations)}; seeds: {len(study.seeds)}",
         "Machine": f"{_kinds(study, 'host')} ({_kinds(study, 'device_name')})",
         "Software": ", ".join(
             f"{name} {' and '.join(sorted({str(item[name]) for item in versions if name in item}))}"
@@ -132,20 +132,28 @@ def _kinds(study, key):
 
 
 def _comparison(study):
-    cells = sorted(study.cells, key=lambda cell: -cell.val.mean)[:MOST_ROWS] if study.is_search else study.cells
+    configurations = (
+        sorted(study.configurations, key=lambda configuration: -configuration.val.mean)[:MOST_ROWS]
+        if study.is_search
+        else study.configurations
+    )
     rows = [
         (
-            escape(cell.label),
-            cell.val.n,
-            stacked(cell.val),
-            stacked(cell.test),
-            count(cell.params),
-            count(cell.flops),
-            seconds(cell.epoch_s.mean),
+            escape(configuration.label),
+            configuration.val.n,
+            stacked(configuration.val),
+            stacked(configuration.test),
+            count(configuration.params),
+            count(configuration.flops),
+            seconds(configuration.epoch_s.mean),
         )
-        for cell in cells
+        for configuration in configurations
     ]
-    marks = [index for index, cell in enumerate(cells) if cell is study.recommended and study.recommends]
+    marks = [
+        index
+        for index, configuration in enumerate(configurations)
+        if configuration is study.recommended and study.recommends
+    ]
     heads = (
         "configuration",
         "seeds#",
@@ -157,8 +165,8 @@ def _comparison(study):
     )
     caption = "Mean ± standard deviation over seeds, and the 95 % interval of the mean"
     caption += "; the recommended value is marked" if marks else ""
-    if len(cells) < len(study.cells):
-        caption = f"The {len(cells)} best of {len(study.cells)} configurations by validation accuracy. {caption}"
+    if len(configurations) < len(study.configurations):
+        caption = f"The {len(configurations)} best of {len(study.configurations)} configurations by validation accuracy. {caption}"
     return f"<h3>Comparison</h3>{table(caption, heads, rows, marks=marks)}"
 
 
@@ -166,7 +174,7 @@ def _differences(study):
     if not study.recommends:
         return ""
     rows = [
-        (escape(item.cell.label), item.val.n, difference(item.val), difference(item.test), clips_text(item))
+        (escape(item.configuration.label), item.val.n, difference(item.val), difference(item.test), clips_text(item))
         for item in study.comparisons
     ]
     heads = ("configuration", "pairs#", "validation#", "test#", "clips heard better#")

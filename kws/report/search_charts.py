@@ -21,12 +21,15 @@ def make_figure(study, name, kind, title, caption, x, y, **parts):
 
 def heat(study, which, title):
     first, second = study.parameters
-    xs, ys = ([*dict.fromkeys(cell.values[name] for cell in study.cells)] for name in (first, second))
+    xs, ys = (
+        [*dict.fromkeys(configuration.values[name] for configuration in study.configurations)]
+        for name in (first, second)
+    )
     ys = sorted(ys, key=lambda value: (isinstance(value, str), value))
     squares = []
-    for cell in study.cells:
-        item = getattr(cell, which)
-        place = {"x": xs.index(cell.values[first]), "y": ys.index(cell.values[second])}
+    for configuration in study.configurations:
+        item = getattr(configuration, which)
+        place = {"x": xs.index(configuration.values[first]), "y": ys.index(configuration.values[second])}
         squares.append(place | {"value": item.mean, "text": percent(item.mean), "n": item.n})
     caption = "Mean over seeds; an empty square has no finished run."
     return make_figure(

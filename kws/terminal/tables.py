@@ -83,11 +83,11 @@ def predictions(heard, as_json):
 
 
 def sweep_status(status):
-    """Print how a sweep stands: expected, finished, running, failed, missing cells, the last two by name."""
+    """Print how a sweep stands: expected, finished, running, failed, missing configurations, the last two by name."""
     counts = {"finished": status.finished, "running": status.running}
     counts |= {"failed": len(status.failed), "missing": len(status.missing)}
     figures = ", ".join(f"{number} {name}" for name, number in counts.items())
-    line(f"sweep {status.sweep_id}: {status.expected} cells expected, {figures}")
+    line(f"sweep {status.sweep_id}: {status.expected} configurations expected, {figures}")
     for name, reason in status.failed.items():
         line(f"  failed   {name}: {reason}")
     for name in status.missing:
@@ -125,21 +125,27 @@ def study_table(study):
         "epoch",
     ):
         result.add_column(Text(head), justify="left" if head == _axis_name(study) else "right")
-    shown = sorted(study.cells, key=lambda cell: -cell.val.mean)[:20] if study.is_search else study.cells
-    for cell in shown:
-        mark = " *" if cell is study.recommended and study.recommends else ""
-        spread = not math.isnan(cell.test.sd)
+    shown = (
+        sorted(study.configurations, key=lambda configuration: -configuration.val.mean)[:20]
+        if study.is_search
+        else study.configurations
+    )
+    for configuration in shown:
+        mark = " *" if configuration is study.recommended and study.recommends else ""
+        spread = not math.isnan(configuration.test.sd)
         result.add_row(
-            Text(cell.short_label + mark),
-            str(cell.val.n),
-            percentage_points(cell.val.mean),
-            f"{percentage_points(cell.test.mean)} ± {percentage_points(cell.test.sd)}"
+            Text(configuration.short_label + mark),
+            str(configuration.val.n),
+            percentage_points(configuration.val.mean),
+            f"{percentage_points(configuration.test.mean)} ± {percentage_points(configuration.test.sd)}"
             if spread
-            else percentage_points(cell.test.mean),
-            f"{percentage_points(cell.test.low)}–{percentage_points(cell.test.high)}" if spread else "one run",
-            count(cell.params),
-            count(cell.flops),
-            seconds(cell.epoch_s.mean),
+            else percentage_points(configuration.test.mean),
+            f"{percentage_points(configuration.test.low)}–{percentage_points(configuration.test.high)}"
+            if spread
+            else "one run",
+            count(configuration.params),
+            count(configuration.flops),
+            seconds(configuration.epoch_s.mean),
         )
     if study.recommends:
         result.caption = "* recommended, by validation accuracy; test accuracy is only reported"

@@ -123,7 +123,9 @@ def test_the_question_and_the_missing_cells_come_from_the_sweep_file(tmp_path):
     assert found.question == "How many bands?"
     assert found.missing == ["n_mels 20, seed 2", "n_mels 40, seed 2"]
     assert [item.reason for item in found.excluded] == ["failed"]
-    assert conclusions(found)[-1].startswith("2 cells of the sweep file have no finished run: n_mels 20, seed 2")
+    assert conclusions(found)[-1].startswith(
+        "2 configurations of the sweep file have no finished run: n_mels 20, seed 2"
+    )
 
 
 def test_sweep_files_that_fix_other_settings_are_studies_of_their_own(tmp_path):

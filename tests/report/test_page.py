@@ -296,7 +296,7 @@ def test_the_runs_table_sorts_both_ways(page):
     )
     button = next(one for one in table.find_elements("css selector", "th button") if one.text.startswith("test"))
     index = script(page, "return arguments[0].closest('th').cellIndex", button)
-    values = "return [...arguments[0].tBodies[0].rows].map(row => +row.cells[arguments[1]].dataset.value)"
+    values = "return [...arguments[0].tBodies[0].rows].map(row => +row.configurations[arguments[1]].dataset.value)"
     for direction, in_order in (("ascending", False), ("descending", True)):
         script(page, "arguments[0].click()", button)
         assert script(page, "return arguments[0].closest('th').ariaSort", button) == direction
