@@ -4,17 +4,17 @@ import sys
 
 
 class KwsError(Exception):
-    """Something that the person at the keyboard can mend.
+    """An error the user can fix.
 
-    Its message is one line: what is wrong, where, and what to do. The command line prints it to stderr
-    and exits with status 2; every other exception is a defect of ours and keeps its traceback.
+    Its message is one line: what is wrong, where, and what to do. The command line prints it to stderr and exits with
+    status 2. Every other exception is a defect of kws and keeps its traceback.
     """
 
 
 class NotResumable(KwsError):
-    """A run whose checkpoint cannot be taken up again: what it was to do can only be begun anew, as another run."""
+    """A run that cannot be resumed from its checkpoint; a new run has to be started."""
 
 
-def notify(line):
-    """Say one line to a person, on stderr."""
+def notify(line: str) -> None:
+    """Print a one-line notice to the user on stderr."""
     print(f"kws: {line}", file=sys.stderr, flush=True)

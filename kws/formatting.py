@@ -1,51 +1,66 @@
-"""Numbers as text: one spelling for the terminal, the page, report.md and W&B."""
+"""Numbers and other values as text: one spelling for the terminal, the page, report.md and W&B."""
 
 import math
 import reprlib
+from typing import Any, Protocol
 
 
-def value_text(value):
+class Interval(Protocol):
+    """A mean over seeds with its standard deviation and 95 % interval, as fractions."""
+
+    @property
+    def mean(self) -> float: ...
+    @property
+    def sd(self) -> float: ...
+    @property
+    def low(self) -> float: ...
+    @property
+    def high(self) -> float: ...
+
+
+def value_text(value: Any) -> str:
     """Return a setting's value as short text."""
     return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
-def percent(fraction, digits=2):
+def percent(fraction: float, digits: int = 2) -> str:
     return "n/a" if math.isnan(fraction) else f"{100 * fraction:.{digits}f} %"
 
 
-def percentage_points(fraction, digits=2, sign=False):
-    """Return a fraction, or a difference of two, in percentage points, with a minus sign that is none of a hyphen's."""
+def percentage_points(fraction: float, digits: int = 2, sign: bool = False) -> str:
+    """Return a fraction, or a difference of two, in percentage points, with a typographic minus sign."""
     if math.isnan(fraction):
         return "n/a"
     number = round(100 * fraction, digits) + 0.0  # no -0.00
     return f"{number:{'+' if sign else ''}.{digits}f}".replace("-", "−")
 
 
-def estimate(item):
+def estimate(item: Interval) -> str:
     """Return "99.31 ± 0.12 % (98.9 to 99.5)": mean, standard deviation over the seeds, 95 % interval."""
     if math.isnan(item.sd):
         return percent(item.mean)
-    return f"{percentage_points(item.mean)} ± {percentage_points(item.sd)} % ({percentage_points(item.low)} to {percentage_points(item.high)})"
+    interval = f"{percentage_points(item.low)} to {percentage_points(item.high)}"
+    return f"{percentage_points(item.mean)} ± {percentage_points(item.sd)} % ({interval})"
 
 
-def count(number):
-    """Return a whole number: with thousands separated, from a million on in millions."""
+def count(number: float) -> str:
+    """Return a whole number with thousands separated, from a million on in millions."""
     return f"{number / 1e6:.2f} M" if number >= 1e6 else f"{number:,.0f}"
 
 
-def seconds(value):
+def seconds(value: float) -> str:
     if math.isnan(value):
         return "n/a"
     return f"{value:.2f} s" if value < 10 else f"{value:.0f} s"
 
 
-def p_text(p):
+def p_text(p: float) -> str:
     if math.isnan(p):
         return "n/a"
     return "p < 0.001" if p < 0.001 else f"p = {p:.3f}" if p < 0.1 else f"p = {p:.2f}"
 
 
-def one_line(value, limit=120):
+def one_line(value: object, limit: int = 120) -> str:
     """Return `value` as printable text without line breaks, cut at `limit` characters: for messages."""
     try:
         text = reprlib.repr(value) if isinstance(value, (dict, list, set, tuple)) else str(value)

@@ -182,7 +182,7 @@ def _specs(path, content, overrides):
         name = setting_name(key, "--set")
         if not equals or name is None:
             raise KwsError(f"--set: {one_line(override)!r} is not KEY=VALUE with a setting as KEY")
-        several = "," in text and SETTINGS[name].type is not tuple
+        several = "," in text and name != "words"
         values = [checked(name, part.strip(), "--set") for part in (text.split(",") if several else [text])]
         values = [list(value) if isinstance(value, tuple) else value for value in values]
         specs[name] = {"values": values} if several else {"value": values[0]}
