@@ -6,7 +6,6 @@ import gc
 import os
 import sys
 from collections.abc import Callable, Sequence
-from dataclasses import MISSING
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -131,13 +130,12 @@ def _parser() -> _Parser:
 
 
 def _settings_help() -> str:
-    from kws.config import SETTINGS
+    from kws.config import SETTINGS, Config
 
+    defaults = Config()
     lines = ["settings (--n_mels=40, --n_mels 40 and --n-mels 40 mean the same):"]
     for item in SETTINGS.values():
-        default: Any = item.default
-        if default is MISSING and item.default_factory is not MISSING:
-            default = item.default_factory()
+        default: Any = getattr(defaults, item.name)
         default = ",".join(default) if isinstance(default, tuple) else default
         choices = f" ({', '.join(item.metadata['choices'])})" if item.metadata["choices"] else ""
         lines.append(f"  --{item.name:<14} {item.metadata['help']}{choices} [{default}]")
@@ -151,21 +149,14 @@ def _data(options: argparse.Namespace) -> int:
     settings = {"words": options.words} | ({"data_dir": options.root} if options.root else {})
     settings |= {"data": "synthetic"} if options.synthetic else {}
     config = resolve(("kws data", settings))
-    for name, given, belongs in (
-        ("--archive", options.archive is not None, not options.synthetic),
-        ("--clips", options.clips is not None, options.synthetic),
-        ("--seed", options.seed is not None, options.synthetic),
-    ):
-        if given and not belongs:
-            raise KwsError(
-                f"{name}: is for {'--synthetic' if not options.synthetic else 'the real data'}; leave it out"
-            )
+    for name, is_synthetic in (("archive", False), ("clips", True), ("seed", True)):
+        if getattr(options, name) is not None and is_synthetic != options.synthetic:
+            raise KwsError(f"--{name}: is for {'--synthetic' if is_synthetic else 'the real data'}; leave it out")
     if options.synthetic:
         from kws.data.synthetic.corpus import generate
 
         with progress.bar("generating", unit="clips") as advance:
-            given = {"clips": options.clips, "seed": options.seed}
-            given = {name: value for name, value in given.items() if value is not None}
+            given = {name: getattr(options, name) for name in ("clips", "seed") if getattr(options, name) is not None}
             generate(config.data_dir, config.words, **given, progress=advance)
     else:
         from kws.data.fetch import fetch
@@ -219,7 +210,8 @@ def _sweep(options: argparse.Namespace) -> int:
         return 0
     from kws.terminal.sweep import make_display
 
-    return runner.run(*what, make_display, options.jobs, options.retry_failed).exit_status
+    status: int = runner.run(*what, make_display, options.jobs, options.retry_failed).exit_status
+    return status
 
 
 def _report(options: argparse.Namespace) -> int:

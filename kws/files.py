@@ -1,21 +1,23 @@
-"""Files that are whole or absent: written under a temporary name, then renamed."""
+"""Atomic writing of files, and reading of YAML."""
 
 import json
 import os
 import tempfile
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from kws.errors import KwsError
 from kws.formatting import one_line
 
 
 @contextmanager
-def write_atomically(path):
+def write_atomically(path: str | Path) -> Iterator[Path]:
     """Yield a temporary path beside `path`; on success flush it to disk and rename it to `path`.
 
-    A reader, or a process killed at any moment, finds the old file or the new one, never a half.
-    On an exception the temporary file is removed and `path` stays as it was.
+    Whatever is killed when, a reader finds the old file or the new one, never a part.
+    On an exception the temporary file is removed and `path` is unchanged.
     """
     path = Path(path)
     handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
@@ -32,18 +34,18 @@ def write_atomically(path):
         raise
 
 
-def write_text(path, text):
+def write_text(path: str | Path, text: str) -> None:
     """Write `text` (UTF-8) to `path` atomically."""
     with write_atomically(path) as temporary:
         temporary.write_text(text, encoding="utf-8")
 
 
-def write_json(path, value):
+def write_json(path: str | Path, value: Any) -> None:
     """Write `value` as indented JSON to `path` atomically. Raises ValueError on NaN and infinity."""
     write_text(path, json.dumps(value, indent=2, allow_nan=False) + "\n")
 
 
-def read_yaml(path):
+def read_yaml(path: str | Path) -> dict[Any, Any]:
     """Return the mapping in a YAML (or JSON) file. Raises KwsError where there is none."""
     import yaml
 
@@ -62,12 +64,12 @@ def read_yaml(path):
     if content is None:
         return {}
     if not isinstance(content, dict):
-        raise KwsError(f"{path}: holds a {type(content).__name__}, not KEY: VALUE lines")
+        raise KwsError(f"{path}: contains a {type(content).__name__}, not KEY: VALUE lines")
     return content
 
 
-def _umask():
-    # The umask can only be read by setting it; /proc has it without that race between threads.
+def _umask() -> int:
+    # The umask can only be read by setting it, a race between threads; Linux also shows it in /proc.
     try:
         for line in Path("/proc/self/status").read_text().splitlines():
             if line.startswith("Umask:"):
