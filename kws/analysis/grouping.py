@@ -1,11 +1,10 @@
 """Which runs belong together in a study, and which configurations of their sweep files no run gives."""
 
-import itertools
-
 from kws.config import IDENTITY_SETTINGS
 from kws.errors import KwsError
 from kws.formatting import value_text
 from kws.sweep.distributions import read_parameter
+from kws.sweep.spec import expand_grid
 
 
 def split_by_sweep(runs, sweeps):
@@ -44,21 +43,14 @@ def missing_configurations(sweep, runs):
     if sweep.get("method", "grid") != "grid":
         return []
     try:
-        values = {
-            name: read_parameter(name, item, "sweep file").grid("sweep file")
-            for name, item in _parameters(sweep).items()
-        }
-    except KwsError:  # nobody can run such a file
+        parameters = {name: read_parameter(name, item, "sweep file") for name, item in _parameters(sweep).items()}
+        configurations = list(expand_grid(parameters, "sweep file"))
+    except KwsError:  # such a file cannot be run
         return []
-    done = {tuple(run.config.get(name) for name in values) for run in runs}
-    configurations = list(itertools.product(*values.values()))
+    done = {tuple(run.config.get(name) for name in parameters) for run in runs}
     cap = sweep.get("run_cap") or len(configurations)
-    if len(done.intersection(configurations)) >= cap:
+    if sum(tuple(configuration.values()) in done for configuration in configurations) >= cap:
         return []
-    shown = [name for name in values if len(values[name]) > 1] or list(values)
-    missing = [
-        dict(zip(values, configuration, strict=True))
-        for configuration in configurations[:cap]
-        if configuration not in done
-    ]
-    return [", ".join(f"{name} {value_text(configuration[name])}" for name in shown) for configuration in missing]
+    missing = [item for item in configurations[:cap] if tuple(item.values()) not in done]
+    shown = [name for name in parameters if len({item[name] for item in configurations}) > 1] or list(parameters)
+    return [", ".join(f"{name} {value_text(item[name])}" for name in shown) for item in missing]

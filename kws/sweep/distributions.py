@@ -12,6 +12,8 @@ from kws.config import SETTINGS, checked
 from kws.errors import KwsError
 from kws.formatting import one_line
 
+Value = bool | int | float | str | tuple[str, ...]  # of a setting
+
 # Form: keys that it must have, and keys that it may have with their defaults.
 FORMS = {
     "constant": (("value",), {}),

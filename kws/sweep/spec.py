@@ -2,9 +2,11 @@
 
 import difflib
 import hashlib
+import itertools
 import json
 import math
 import random
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,7 +15,7 @@ from kws.config import SETTINGS, Config, checked, resolve, setting_name
 from kws.errors import KwsError
 from kws.files import read_yaml
 from kws.formatting import one_line
-from kws.sweep.distributions import Parameter, read_parameter
+from kws.sweep.distributions import Parameter, Value, read_parameter
 
 METHODS = ("grid", "random", "bayes")
 # The top-level keys of W&B's schema, as `wandb sweep` takes them.
@@ -80,6 +82,12 @@ class Sweep:
         """Return the Config of a cell. Raises KwsError where its settings do not go together."""
         fixed = {name: parameter.values[0] for name, parameter in self.parameters.items() if parameter.is_fixed}
         return resolve((self.path, fixed | drawn))
+
+
+def expand_grid(parameters: Mapping[str, Parameter], where: str) -> Iterator[dict[str, Value]]:
+    """Return the settings of each trial of a grid; the last parameter varies fastest. Raises KwsError."""
+    values = [parameter.grid(where) for parameter in parameters.values()]
+    return (dict(zip(parameters, choice, strict=True)) for choice in itertools.product(*values))
 
 
 def sweep_folder(run_dir: Path, sweep_id: str) -> Path:
