@@ -1,12 +1,15 @@
-"""The test clips that a study's runs misclassified most often: how often, how surely, how they sound and look."""
+"""The most frequently misclassified test clips of a study: how often, how confidently, their audio and log-mel."""
 
 import base64
 import io
 from dataclasses import dataclass
 from pathlib import Path
 
-from kws.analysis.study import is_right
-from kws.data.audio import N_SAMPLES, SAMPLE_RATE, read_clip
+import numpy as np
+from numpy.typing import NDArray
+
+from kws.analysis.study import Study, is_right
+from kws.data.audio import FULL_SCALE, N_SAMPLES, SAMPLE_RATE, read_clip
 from kws.data.layout import FOLDERS
 from kws.errors import KwsError
 
@@ -15,25 +18,26 @@ MOST_CLIPS = 12
 
 @dataclass(frozen=True)
 class Clip:
-    """A misclassified test clip; `wav` and `picture` are base64 text, empty where the data are not at hand."""
+    """A misclassified test clip; `wav` and `picture` are base64 text, empty if the data set is unavailable."""
 
-    path: str  # below the data set's folder
+    path: str  # relative to the data set's folder
     word: str
-    heard: str
-    wrong: int  # runs that erred
+    predicted: str
+    wrong: int  # number of runs that misclassified it
     runs: int
-    probability: float  # that the runs gave the right word, in the mean
+    probability: float  # of the correct word, mean over runs
     wav: str = ""
     picture: str = ""  # PNG of the log-mel
 
 
-def misclassified(study, data_dir=None):
-    """Return (clips, how many test clips at least one run misclassified, how many were tested), the dozen worst first.
+def misclassified(study: Study, data_dir: str | Path | None = None) -> tuple[list[Clip], int, int]:
+    """Return (clips, number misclassified by at least one run, number tested), at most a dozen clips, worst first.
 
-    The sound is looked for below `data_dir` (the folder that holds SpeechCommands/), else where the runs found it.
+    The audio is looked for in `data_dir` (the folder that holds SpeechCommands/), else where the runs found it.
     """
     runs = [run for run in study.runs if run.predictions]
-    wrong, seen = {}, {}
+    wrong: dict[str, int] = {}
+    seen: dict[str, list[tuple[int, float]]] = {}
     for run in runs:
         for clip, prediction in run.predictions.items():
             seen.setdefault(clip, []).append(prediction)
@@ -42,7 +46,7 @@ def misclassified(study, data_dir=None):
     if not wrong:
         return [], 0, len(seen)
 
-    def right_probability(clip):
+    def right_probability(clip: str) -> float:
         return sum(p if label else 1 - p for label, p in seen[clip]) / len(seen[clip])
 
     worst = sorted(wrong, key=lambda clip: (-wrong[clip], right_probability(clip), clip))[:MOST_CLIPS]
@@ -51,43 +55,36 @@ def misclassified(study, data_dir=None):
     clips = []
     for clip in worst:
         label = seen[clip][0][0]
-        media = _media(folder, clip)
-        counts = (wrong[clip], len(seen[clip]), right_probability(clip))
-        clips.append(Clip(clip, words[label], words[1 - label], *counts, *media))
+        numbers = (wrong[clip], len(seen[clip]), right_probability(clip))
+        clips.append(Clip(clip, words[label], words[1 - label], *numbers, *_media(folder, clip)))
     return clips, len(wrong), len(seen)
 
 
-def _folder(study, data_dir):
+def _folder(study: Study, data_dir: str | Path | None) -> Path:
     if data_dir:
-        return (
-            Path(data_dir).expanduser()
-            / "SpeechCommands"
-            / FOLDERS["synthetic" if study.synthetic else "speech_commands"]
-        )
+        data = "synthetic" if study.synthetic else "speech_commands"
+        return Path(data_dir).expanduser() / "SpeechCommands" / FOLDERS[data]
     return Path(study.data_info.get("folder") or "nowhere")
 
 
-def _media(folder, clip):
+def _media(folder: Path, clip: str) -> tuple[str, str]:
+    """Return WAV and PNG of the clip as base64 text, "" for both if it is unavailable."""
+    import soundfile
+
     path = folder / clip
-    # A run's own files name the clip, and a run may come from anyone: nothing outside the data set is read.
+    # Clip names come from a run's files, and these from anyone: nothing outside the data set is read.
     if not path.is_file() or not path.resolve().is_relative_to(folder.resolve()):
         return "", ""
     try:
         samples = read_clip(path)
     except KwsError:
         return "", ""
-    return _wav(samples), _picture(samples)
+    wav = io.BytesIO()
+    soundfile.write(wav, samples, SAMPLE_RATE, format="WAV", subtype="PCM_16")
+    return base64.b64encode(wav.getvalue()).decode(), base64.b64encode(_picture(samples)).decode()
 
 
-def _wav(samples):
-    import soundfile
-
-    buffer = io.BytesIO()
-    soundfile.write(buffer, samples, SAMPLE_RATE, format="WAV", subtype="PCM_16")
-    return base64.b64encode(buffer.getvalue()).decode()
-
-
-def _picture(samples):
+def _picture(samples: NDArray[np.int16]) -> bytes:
     """Return the log-mel of the clip (64 bands) as a PNG, low bands at the bottom."""
     import matplotlib.image
     import torch
@@ -95,18 +92,11 @@ def _picture(samples):
     from kws.model.features import LogMelFilterBanks
 
     waveform = torch.zeros(N_SAMPLES)
-    waveform[: len(samples)] = torch.from_numpy(samples).float() / 32768
+    waveform[: len(samples)] = torch.from_numpy(samples).float() / FULL_SCALE
     log_mel = LogMelFilterBanks(n_mels=64)(waveform).numpy()
     buffer = io.BytesIO()
-    # Dark is 14 nats below the loudest, or the floor of the layer where that is higher.
+    # The darkest colour is 14 nats below the loudest, or the lowest value of the layer if that is higher.
     top = log_mel.max()
-    matplotlib.image.imsave(
-        buffer,
-        log_mel,
-        vmin=max(top - 14, log_mel.min()),
-        vmax=top,
-        cmap="magma",
-        origin="lower",
-        format="png",
-    )
-    return base64.b64encode(buffer.getvalue()).decode()
+    low = max(top - 14, log_mel.min())
+    matplotlib.image.imsave(buffer, log_mel, vmin=low, vmax=top, cmap="magma", origin="lower", format="png")
+    return buffer.getvalue()

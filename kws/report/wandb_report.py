@@ -1,26 +1,35 @@
-"""The study object as a W&B report and a saved workspace, made by code: the page's story with W&B's own panels."""
+"""Publishes studies as a W&B report and a saved workspace: the content of the page, with W&B's own panels."""
 
 import re
+from collections.abc import Iterable, Sequence
+from importlib import import_module
+from types import ModuleType
+from typing import TYPE_CHECKING, Any
 
 from kws import metrics
 from kws.analysis.narrative import answer, conclusions
+from kws.analysis.records import RunRecord
+from kws.analysis.study import Study
 from kws.analysis.wandb_runs import wandb_path
 from kws.errors import KwsError
 from kws.formatting import one_line
+from kws.report.content import METHODS
 from kws.report.markdown import comparison_table, differences_table
-from kws.report.page import METHODS
+
+if TYPE_CHECKING:
+    import wandb
 
 TITLE = "Keyword-spotting studies"
 MARK = "Made by kws report --publish."
 
 
-def project_of(runs, sources):
+def project_of(runs: Iterable[RunRecord], sources: Iterable[str]) -> tuple[str, str]:
     """Return (entity, project) to publish in: those of the first W&B path among the sources, else those of the runs.
 
-    An empty entity is the account's default one. Raises KwsError where the runs name several projects.
+    An empty entity is the account's default one. Raises KwsError if the runs name several projects.
     """
-    if paths := list(filter(None, map(wandb_path, sources))):
-        return paths[0][:2]
+    for path in filter(None, map(wandb_path, sources)):
+        return path[:2]
     named = {(run.config["entity"], run.config["project"]) for run in runs}
     if len(named) > 1:
         listed = ", ".join("/".join(filter(None, name)) for name in sorted(named))
@@ -28,29 +37,32 @@ def project_of(runs, sources):
     return next(iter(named))
 
 
-def publish(studies, entity, project):
+def publish(studies: Sequence[Study], entity: str, project: str) -> dict[str, str]:
     """Save the studies' W&B report and workspace in ENTITY/PROJECT and return {"report": url, "workspace": url}.
 
-    The runs must be there (made online, or uploaded by wandb sync). Publishing again updates the same report and
-    workspace: the report is found by its title, and the workspace by the address that the report's description holds.
-    Raises KwsError without an account, without the extra `workspaces`, or where W&B cannot be reached or refuses.
+    The runs must be on W&B (made online, or uploaded by wandb sync). Publishing again updates the same report and
+    workspace: the report is found by its title, and the workspace by the address in the report's description.
+    Raises KwsError without an account, without the extra `workspaces`, or if W&B is unreachable or refuses.
     """
     import requests
     import wandb
 
     where = f"W&B {'/'.join(filter(None, (entity, project)))}"
     try:
-        import wandb_workspaces.reports.v2 as reports
-        import wandb_workspaces.workspaces as workspaces
+        reports = import_module("wandb_workspaces.reports.v2")
+        workspaces = import_module("wandb_workspaces.workspaces")
     except ImportError as error:
-        raise KwsError("--publish needs wandb-workspaces: pip install 'wandb[workspaces]'") from error
+        raise KwsError("--publish needs wandb-workspaces; run: pip install 'wandb[workspaces]'") from error
     try:
         if not wandb.login(prompt=False, verify=False):
-            raise KwsError(f"{where}: no account is set up here; wandb login or $WANDB_API_KEY does that")
+            raise KwsError(f"{where}: no account is configured; run wandb login or set WANDB_API_KEY")
         api = wandb.Api(timeout=60)
-        entity = entity or api.default_entity
+        entity = entity or api.default_entity or ""
         existing = _existing_report(api, entity, project)
-        workspace = _workspace(workspaces, reports, studies, entity, project, existing)
+        workspace = _workspace(workspaces, entity, project, existing)
+        workspace.sections = [
+            workspaces.Section(name=_title(study), panels=_panels(reports, study), is_open=True) for study in studies
+        ]
         workspace.save()
         report = reports.Report(
             entity=entity,
@@ -64,42 +76,37 @@ def publish(studies, entity, project):
             report.id = existing.id  # saving under the id of a report updates it
         report.save()
     except wandb.errors.AuthenticationError as error:
-        raise KwsError(
-            f"{where}: the key is not taken ({one_line(error, 200)}); wandb login --relogin sets it"
-        ) from error
+        reason = one_line(error, 200)
+        raise KwsError(f"{where}: the API key is rejected ({reason}); run wandb login --relogin") from error
     except (wandb.errors.Error, requests.RequestException, ValueError) as error:
         raise KwsError(f"{where}: the report cannot be saved ({one_line(error, 200)}); try again later") from error
     return {"report": report.url, "workspace": workspace.url}
 
 
-def _existing_report(api, entity, project):
+def _existing_report(api: "wandb.Api", entity: str, project: str) -> Any:
+    """Return the report that publish made before, or None."""
     try:
         found = [item for item in api.reports(f"{entity}/{project}") if item.display_name == TITLE]
-    except ValueError:  # the project is not there yet
+    except ValueError:  # there is no such project yet
         return None
     return next((item for item in found if MARK in (item.description or "")), None)
 
 
-def _workspace(workspaces, reports, studies, entity, project, existing):
-    """Return the workspace that the report names, else a new one, with one open section a study."""
-    address = re.search(r"Workspace: (\S+)", existing.description) if existing else None
-    workspace = workspaces.Workspace(entity=entity, project=project, name=TITLE)
-    if address:
+def _workspace(workspaces: ModuleType, entity: str, project: str, existing: Any) -> Any:
+    """Return the workspace that the existing report names, else a new one."""
+    if existing and (address := re.search(r"Workspace: (\S+)", existing.description)):
         try:
-            workspace = workspaces.Workspace.from_url(address.group(1))
+            return workspaces.Workspace.from_url(address.group(1))
         except ValueError:  # someone deleted it
             pass
-    workspace.sections = [
-        workspaces.Section(name=_title(study), panels=_panels(reports, study), is_open=True) for study in studies
-    ]
-    return workspace
+    return workspaces.Workspace(entity=entity, project=project, name=TITLE)
 
 
-def _title(study):
+def _title(study: Study) -> str:
     return f"{study.title} ({'synthetic' if study.synthetic else 'real speech'})"
 
 
-def _blocks(reports, studies, entity, project):
+def _blocks(reports: ModuleType, studies: Iterable[Study], entity: str, project: str) -> list[Any]:
     blocks = [reports.TableOfContents()]
     for study in studies:
         blocks += [reports.H1(study.question), reports.P(" ".join(answer(study)))]
@@ -112,56 +119,51 @@ def _blocks(reports, studies, entity, project):
             blocks += [reports.H2("Differences"), reports.MarkdownBlock(differences_table(study))]
         if lines := conclusions(study):
             blocks += [reports.H2("Conclusions"), reports.UnorderedList(lines)]
-    return [*blocks, reports.H2("How this was computed"), reports.P(" ".join(METHODS.split()))]
+    return [*blocks, reports.H2("Methods"), reports.P(" ".join(METHODS.split()))]
 
 
-def _filters(study):
+def _filters(study: Study) -> list[Any]:
     """Return W&B's filters for the study's runs: finished, of this study, on this kind of data."""
     from wandb_workspaces import expr
 
-    data = study.runs[0].config["data"]
-    settings = {"study": study.name, "data": data} | study.variant
+    settings = {"study": study.name, "data": study.runs[0].config["data"]} | study.variant
     return [*(expr.Config(name) == value for name, value in settings.items()), expr.Metric("State") == "finished"]
 
 
-def _panels(reports, study):
+def _panels(reports: ModuleType, study: Study) -> list[Any]:
     """Return the study's panels; curves and bars are grouped by the scientific parameter, with the range over seeds."""
-    grouped = {}
+    grouped: dict[str, Any] = {}
     if study.parameters and not study.is_search:
         by = reports.Config(study.parameters[0])
         grouped = {"groupby": by, "groupby_aggfunc": "mean", "groupby_rangefunc": "minmax"}
-    curves = [
-        reports.LinePlot(title="Training loss by epoch", x="epoch", y=[metrics.TRAIN_LOSS], log_y=True, **grouped),
-        reports.LinePlot(title="Validation accuracy by epoch", x="epoch", y=[metrics.VAL_ACCURACY], **grouped),
-    ]
-    bars = [
-        reports.BarPlot(title=title, metrics=[reports.SummaryMetric(key)], orientation="v", **grouped)
-        for title, key in (
-            ("Test accuracy", metrics.TEST_ACCURACY),
-            ("Parameters", metrics.PARAMS),
-            ("FLOPs a clip", metrics.FLOPS),
-            ("Seconds an epoch", metrics.EPOCH_S_MEDIAN),
-        )
-    ]
-    accuracy = reports.SummaryMetric(metrics.BEST_VAL_ACCURACY)
-    scatters = [
-        reports.ScatterPlot(title=f"Validation accuracy by {name}", x=reports.Config(name), y=accuracy)
-        for name in study.parameters
-    ]
-    scatters.append(
-        reports.ScatterPlot(
-            title="Validation accuracy against FLOPs", x=reports.SummaryMetric(metrics.FLOPS), y=accuracy, log_x=True
-        )
-    )
+    bars = {
+        "Test accuracy": metrics.TEST_ACCURACY,
+        "Parameters": metrics.PARAMS,
+        "FLOPs per clip": metrics.FLOPS,
+        "Seconds per epoch": metrics.EPOCH_S_MEDIAN,
+    }
+    accuracy, flops = reports.SummaryMetric(metrics.BEST_VAL_ACCURACY), reports.SummaryMetric(metrics.FLOPS)
     columns = [reports.Config(name) for name in (*study.parameters, "seed")]
-    columns += [
-        reports.SummaryMetric(key) for key in (metrics.FLOPS, metrics.EPOCH_S_MEDIAN, metrics.BEST_VAL_ACCURACY)
+    columns += [flops, reports.SummaryMetric(metrics.EPOCH_S_MEDIAN), accuracy]
+    panels = [
+        reports.LinePlot(
+            title="Training loss by epoch", x=metrics.EPOCH, y=[metrics.TRAIN_LOSS], log_y=True, **grouped
+        ),
+        reports.LinePlot(title="Validation accuracy by epoch", x=metrics.EPOCH, y=[metrics.VAL_ACCURACY], **grouped),
+        *(
+            reports.BarPlot(title=title, metrics=[reports.SummaryMetric(key)], orientation="v", **grouped)
+            for title, key in bars.items()
+        ),
+        *(
+            reports.ScatterPlot(title=f"Validation accuracy by {name}", x=reports.Config(name), y=accuracy)
+            for name in study.parameters
+        ),
+        reports.ScatterPlot(title="Validation accuracy against FLOPs", x=flops, y=accuracy, log_x=True),
+        reports.ParallelCoordinatesPlot(
+            title="Settings and validation accuracy of every run",
+            columns=[reports.ParallelCoordinatesPlotColumn(metric=metric) for metric in columns],
+        ),
     ]
-    parallel = reports.ParallelCoordinatesPlot(
-        title="Every run, from its settings to validation accuracy",
-        columns=[reports.ParallelCoordinatesPlotColumn(metric=metric) for metric in columns],
-    )
-    panels = [*curves, *bars, *scatters, parallel]
-    for place, panel in enumerate(panels):  # W&B's grid is 24 wide: three panels a row
+    for place, panel in enumerate(panels):  # W&B's grid is 24 wide: three panels per row
         panel.layout = reports.Layout(x=8 * (place % 3), y=8 * (place // 3), w=8, h=8)
     return panels

@@ -1,5 +1,5 @@
 "use strict";
-// Draws the figures from the JSON in #figures (see kws/figures.py), and makes legends, hover, keys, sorting and the theme work.
+// Draws the figures from the JSON in #figures (see charts.py); legends, tooltips, arrow keys, sorting and the theme.
 const FIGURES = JSON.parse(document.getElementById("figures").textContent);
 const DASHES = ["", "7 3", "2 3", "9 3 2 3", "4 2", "1 2", "12 3", "6 2 1 2"];
 const tip = document.getElementById("tip");
@@ -34,7 +34,7 @@ function tickText(value, format) {
 }
 
 function ticksOf([low, high], wanted, log) {
-  if (log && high / low > 4) { // else 1, 2, 5 might all lie outside
+  if (log && high / low > 4) { // in a narrower range 1, 2 and 5 may all lie outside
     const all = [];
     for (let power = Math.floor(Math.log10(low)); power <= Math.log10(high); power++)
       for (const step of [1, 2, 5]) all.push(step * 10 ** power);
@@ -49,16 +49,16 @@ function ticksOf([low, high], wanted, log) {
   return found;
 }
 
-// A domain with air around the data; axes that count from zero start there.
+// The domain of an axis: the data with a margin, or from zero where the axis says so.
 function padded(values, axis) {
   if (axis.domain) return axis.domain;
   const known = values.filter((value) => value !== null && Number.isFinite(value) && (!axis.log || value > 0));
   let [low, high] = known.length ? extent(known) : [0, 1];
   if (axis.log) return low === high ? [low / 1.5, high * 1.5] : [low / (high / low) ** 0.06, high * (high / low) ** 0.06];
   if (low === high) [low, high] = [low - (Math.abs(low) || 1) * 0.05, high + (Math.abs(high) || 1) * 0.05];
-  const air = (high - low) * 0.08;
-  const top = axis.format === "percent" && high <= 1 ? Math.min(high + air, Math.max(high, 1)) : high + air;
-  return [axis.zero ? 0 : low - air, top];
+  const margin = (high - low) * 0.08;
+  const top = axis.format === "percent" && high <= 1 ? Math.min(high + margin, Math.max(high, 1)) : high + margin;
+  return [axis.zero ? 0 : low - margin, top];
 }
 
 function scaleOf([low, high], [from, to], log) {
@@ -70,7 +70,7 @@ function scaleOf([low, high], [from, to], log) {
 function frame(plot, figure, x, yDomain) {
   const [width, height] = [plot.clientWidth, plot.clientHeight];
   const box = { left: 62, right: width - 20, top: 28, bottom: height - 46 };
-  const svg = element("svg", { viewBox: `0 0 ${width} ${height}`, role: "img", tabindex: 0, "aria-label": figure.summary }, plot);
+  const svg = element("svg", { viewBox: `0 0 ${width} ${height}`, role: "img", tabindex: 0, "aria-label": summaryOf(figure) }, plot);
   const yScale = scaleOf(yDomain, [box.bottom, box.top], figure.y.log);
   element("text", { x: 2, y: 11 }, svg, figure.y.label);
   for (const value of ticksOf(yDomain, 5, figure.y.log)) {
@@ -83,7 +83,7 @@ function frame(plot, figure, x, yDomain) {
     const step = (box.right - box.left) / x.names.length;
     xScale = (index) => box.left + (index + 0.5) * step;
     const every = Math.ceil((Math.max(...x.names.map((name) => name.length)) * 7 + 8) / step);
-    const rows = every > 1 ? 2 : 1, apart = Math.ceil(every / rows); // names too long for their places stand in two rows
+    const rows = every > 1 ? 2 : 1, apart = Math.ceil(every / rows); // names too long for one row are set in two
     x.names.forEach((name, index) => {
       const y = box.bottom + 16 + 13 * ((index / apart) % rows);
       if (index % apart === 0) element("text", { x: xScale(index), y, "text-anchor": "middle" }, svg, name);
@@ -101,14 +101,14 @@ function frame(plot, figure, x, yDomain) {
 const pathOf = (points, step) =>
   points.map(([x, y], i) => `${i === 0 ? "M" : step ? `H${x.toFixed(1)}V` : "L"}${i && step ? "" : x.toFixed(1) + " "}${y.toFixed(1)}`).join("");
 
-// Writes a mark's name beside it, at the first of eight places where it covers nothing, if there is one.
+// Writes a point's name beside it, at the first of eight places where it covers nothing; without one, not at all.
 function label(svg, box, taken, x, y, text) {
   const node = element("text", { class: "strong" }, svg, text);
   const width = node.getComputedTextLength();
   const places = [-14, 18, -30, 34].flatMap((dy) => [[x + 11, y + dy], [x - 11 - width, y + dy]]);
   const free = places.filter(([left, base]) => left > box.left && left + width < box.right + 18 &&
     base > 14 && base < box.bottom && taken.every(([l, t, w, h]) => left > l + w || left + width < l || base < t || base - 12 > t + h));
-  if (!free.length) return node.remove(); // hover and the table of numbers tell it
+  if (!free.length) return node.remove(); // it is in the tooltip and in the table of numbers
   const [left, base] = free[0];
   taken.push([left, base - 12, width, 14]);
   node.setAttribute("x", left);
@@ -154,7 +154,7 @@ const drawers = {
     const most = Math.max(...figure.groups.map((g) => g.points.length));
     const gap = Math.min(8, ((box.right - box.left) / figure.groups.length - 28) / most);
     figure.groups.forEach((g, index) => {
-      const taken = new Map(); // dots of equal height stand side by side
+      const taken = new Map(); // dots of equal height are drawn side by side
       for (const point of g.points) {
         if (point.y === null) continue;
         const y = yScale(point.y), slot = Math.round(y / 5), place = taken.get(slot) || 0;
@@ -185,25 +185,25 @@ const drawers = {
   },
 
   scatter(plot, figure) {
-    const xDomain = padded(figure.cells.map((c) => c.x), figure.x);
-    const { svg, box, xScale, yScale } = frame(plot, figure, { domain: xDomain, log: figure.x.log }, padded(figure.cells.flatMap((c) => [c.y, c.low, c.high]), figure.y));
-    const front = figure.cells.filter((c) => c.front).sort((a, b) => a.x - b.x);
-    element("path", { d: pathOf(front.map((c) => [xScale(c.x), yScale(c.y)]), true), fill: "none", stroke: "var(--soft)", "stroke-dasharray": "4 4", class: "front" }, svg);
-    const few = figure.cells.length <= 8;
-    const labels = figure.cells.map((c) => [xScale(c.x) - 8, yScale(c.y) - 8, 16, 16]); // dots are in a label's way too
-    const keys = figure.cells.map((cell) => {
-      const [x, y] = [xScale(cell.x), yScale(cell.y)];
-      if (few && cell.low !== null) element("line", { x1: x, x2: x, y1: yScale(cell.low), y2: yScale(cell.high), stroke: color(cell.color), "stroke-width": 2, opacity: 0.6 }, svg);
-      element("circle", { cx: x, cy: y, r: few ? 6 : 4, fill: cell.front ? color(cell.color) : "var(--card)", stroke: color(cell.color), "stroke-width": 2, class: "dot" }, svg);
-      if (few) label(svg, box, labels, x, y, cell.label);
-      return { x, y, text: `${cell.label}\n${show(cell.x, "count")} FLOPs, ${show(cell.y, figure.y.format)}` };
+    const xDomain = padded(figure.points.map((p) => p.x), figure.x);
+    const { svg, box, xScale, yScale } = frame(plot, figure, { domain: xDomain, log: figure.x.log }, padded(figure.points.flatMap((p) => [p.y, p.low, p.high]), figure.y));
+    const front = figure.points.filter((p) => p.front).sort((a, b) => a.x - b.x);
+    element("path", { d: pathOf(front.map((p) => [xScale(p.x), yScale(p.y)]), true), fill: "none", stroke: "var(--soft)", "stroke-dasharray": "4 4", class: "front" }, svg);
+    const few = figure.points.length <= 8;
+    const labels = figure.points.map((p) => [xScale(p.x) - 8, yScale(p.y) - 8, 16, 16]); // labels do not cover dots
+    const keys = figure.points.map((point) => {
+      const [x, y] = [xScale(point.x), yScale(point.y)];
+      if (few && point.low !== null) element("line", { x1: x, x2: x, y1: yScale(point.low), y2: yScale(point.high), stroke: color(point.color), "stroke-width": 2, opacity: 0.6 }, svg);
+      element("circle", { cx: x, cy: y, r: few ? 6 : 4, fill: point.front ? color(point.color) : "var(--card)", stroke: color(point.color), "stroke-width": 2, class: "dot" }, svg);
+      if (few) label(svg, box, labels, x, y, point.label);
+      return { x, y, text: `${point.label}\n${show(point.x, "count")} FLOPs, ${show(point.y, figure.y.format)}` };
     });
     return { svg, targets: keys, keys };
   },
 
   heat(plot, figure) {
     const [width, height] = [plot.clientWidth, plot.clientHeight];
-    const svg = element("svg", { viewBox: `0 0 ${width} ${height}`, role: "img", tabindex: 0, "aria-label": figure.summary }, plot);
+    const svg = element("svg", { viewBox: `0 0 ${width} ${height}`, role: "img", tabindex: 0, "aria-label": summaryOf(figure) }, plot);
     const [columns, rows] = [figure.x.ticks.length, figure.y.ticks.length];
     const box = { left: 76, right: width - 8, top: 8, bottom: height - 46 };
     const [w, h] = [(box.right - box.left) / columns, (box.bottom - box.top) / rows];
@@ -226,7 +226,7 @@ const drawers = {
 
   parallel(plot, figure) {
     const [width, height] = [plot.clientWidth, plot.clientHeight];
-    const svg = element("svg", { viewBox: `0 0 ${width} ${height}`, role: "img", tabindex: 0, "aria-label": figure.summary }, plot);
+    const svg = element("svg", { viewBox: `0 0 ${width} ${height}`, role: "img", tabindex: 0, "aria-label": summaryOf(figure) }, plot);
     const box = { left: 44, right: width - 76, top: 34, bottom: height - 16 };
     const xScale = (index) => box.left + (index * (box.right - box.left)) / (figure.axes.length - 1);
     const yScale = (share) => box.bottom - share * (box.bottom - box.top);
@@ -249,12 +249,12 @@ const drawers = {
   },
 };
 
-// Nearest mark under the pointer, or the next one by arrow key, is ringed and told.
+// Highlights the mark nearest to the pointer, or the next one by arrow key, and shows its tooltip.
 function explore(svg, targets, keys) {
   const ring = element("circle", { class: "ring", r: 7, visibility: "hidden" }, svg);
   let lit = null, place = -1;
   const clear = () => { ring.setAttribute("visibility", "hidden"); tip.style.visibility = "hidden"; lit?.classList.remove("hot"); lit = null; };
-  const tell = (mark) => {
+  const select = (mark) => {
     clear();
     for (const [name, value] of [["cx", mark.x], ["cy", mark.y], ["visibility", "visible"]]) ring.setAttribute(name, value);
     (lit = mark.path)?.classList.add("hot");
@@ -273,7 +273,7 @@ function explore(svg, targets, keys) {
       const d = (mark.x - x) ** 2 + (mark.y - y) ** 2;
       if (d < distance) [nearest, distance] = [mark, d];
     }
-    nearest ? tell(nearest) : clear();
+    nearest ? select(nearest) : clear();
   });
   svg.addEventListener("pointerleave", clear);
   svg.addEventListener("blur", clear);
@@ -283,7 +283,7 @@ function explore(svg, targets, keys) {
     if (!step || !keys.length) return;
     event.preventDefault();
     place = (place + step + keys.length) % keys.length;
-    tell(keys[place]);
+    select(keys[place]);
   });
 }
 
@@ -318,24 +318,32 @@ function legendOf(plot) {
     add(s.name, { stroke: color(s.color), "stroke-width": 3, "stroke-dasharray": DASHES[s.color % 8] },
       (on) => (on ? plot.state.hidden.delete(index) : plot.state.hidden.add(index))));
   if (figure.series.some((s) => s.runs.length))
-    add("each run", { stroke: "var(--soft)", opacity: 0.6 }, (on) => (plot.state.runsHidden = !on));
+    add("single runs", { stroke: "var(--soft)", opacity: 0.6 }, (on) => (plot.state.runsHidden = !on));
 }
 
-// The numbers behind a figure, as a table that is made when it is asked for.
+// The heads and rows of a figure's table of numbers.
 function numbers(figure) {
   const y = (value) => show(value, figure.y.format);
   return {
     lines: () => [[figure.x.label, ...figure.series.map((s) => s.name)],
       figure.series[0].x.map((x, i) => [show(x, figure.x.format), ...figure.series.map((s) => y(s.mean[i]))])],
-    dots: () => [[figure.x.label, "n", "mean", "95 % interval", "each"],
+    dots: () => [[figure.x.label, "n", "mean", "95 % interval", "seeds"],
       figure.groups.map((g) => [g.label, g.points.length, y(g.mean), `${y(g.low)} to ${y(g.high)}`, g.points.map((p) => y(p.y)).join(", ")])],
     bars: () => [[figure.x.label, figure.y.label], figure.bars.map((b) => [b.label, y(b.y)])],
     scatter: () => [["", figure.x.label, figure.y.label, "Pareto front"],
-      figure.cells.map((c) => [c.label, show(c.x, "count"), y(c.y), c.front ? "yes" : "no"])],
+      figure.points.map((p) => [p.label, show(p.x, "count"), y(p.y), p.front ? "yes" : "no"])],
     heat: () => [[figure.x.label, figure.y.label, "mean", "n"],
       figure.squares.map((s) => [figure.x.ticks[s.x], figure.y.ticks[s.y], s.text, s.n])],
     parallel: () => [["run", "validation accuracy"], figure.lines.map((l) => [l.name, show(l.score, "percent")]).reverse()],
   }[figure.kind]();
+}
+
+// One sentence for screen readers: the first rows of the numbers, or of curves the last one.
+function summaryOf(figure) {
+  const [[, ...heads], rows] = numbers(figure);
+  const items = figure.kind === "lines" ? heads.map((head, i) => `${head} ends at ${rows.at(-1)[i + 1]}`)
+    : rows.slice(0, 12).map(([first, ...rest]) => `${first}: ${rest.join(", ")}`);
+  return `${figure.title}. ${items.join("; ")}.`;
 }
 
 for (const details of document.querySelectorAll("details.numbers"))
@@ -357,7 +365,7 @@ for (const button of document.querySelectorAll("th button"))
     const down = head.getAttribute("aria-sort") === "ascending";
     for (const other of head.parentElement.children) other.removeAttribute("aria-sort");
     head.setAttribute("aria-sort", down ? "descending" : "ascending");
-    const key = (row) => row.cells[index].dataset.value ?? row.cells[index].textContent;
+    const key = (row) => row.cells[index].textContent.replace(/ (%|s)$/, "");
     const compare = (a, b) => (a === "" || b === "" ? (a === "") - (b === "") : isNaN(a) || isNaN(b) ? a.localeCompare(b) : a - b);
     const rows = [...body.rows].sort((a, b) => compare(key(a), key(b)));
     body.append(...(down ? rows.reverse() : rows));
@@ -365,7 +373,7 @@ for (const button of document.querySelectorAll("th button"))
 
 const theme = document.querySelector(".theme");
 const remember = { get: () => { try { return localStorage.getItem("kws-theme"); } catch { return null; } },
-  set: (value) => { try { localStorage.setItem("kws-theme", value); } catch { /* a page from a file may not store */ } } };
+  set: (value) => { try { localStorage.setItem("kws-theme", value); } catch { /* a page opened from a file may have no storage */ } } };
 function setTheme(value) {
   document.documentElement.dataset.theme = value;
   theme.textContent = `Theme: ${value}`;
