@@ -7,10 +7,13 @@ import os
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from kws import __version__
 from kws.errors import KwsError, notify
+
+if TYPE_CHECKING:
+    from kws.config import Config
 
 EPILOG = "Every setting of a run is a flag of kws train, a key of its YAML file and a sweep parameter: kws train --help"
 
@@ -178,14 +181,8 @@ def _train(options: argparse.Namespace, flags: list[str]) -> int:
     if options.config:
         layers.insert(0, (options.config, read_yaml(options.config)))
     config = resolve(*layers)
-    if options.resume:
-        from kws.training.run_folder import read_config
-        from kws.training.tracker import check_run_id
-
-        check_run_id(options.resume)
-        folder = Path(config.run_dir).expanduser() / options.resume
-        # The folder may have moved since: continue where it was found.
-        config = resolve((str(folder), read_config(folder) | {"run_dir": config.run_dir}), *layers)
+    if options.resume is not None:
+        config = _resumed_config(config, options.resume, layers)
     from kws.train import train
     from kws.training.run import Diverged
 
@@ -199,6 +196,24 @@ def _train(options: argparse.Namespace, flags: list[str]) -> int:
     return 0
 
 
+def _resumed_config(config: "Config", run_id: str, layers: list[tuple[str, dict[str, Any]]]) -> "Config":
+    """Return the recorded config of a run, with the flags applied."""
+    from kws.config import resolve
+    from kws.training.run_folder import CONFIG, read_config
+    from kws.training.tracker import check_run_id
+
+    check_run_id(run_id)
+    folder = Path(config.run_dir).expanduser() / run_id
+    if not folder.is_dir():
+        raise KwsError(f"run {run_id}: there is no run folder {folder}; name a run in --run_dir {config.run_dir}")
+    try:
+        recorded = read_config(folder)
+    except KwsError as error:
+        raise KwsError(f"{error}; start a new run") from error
+    # The folder may have moved since: continue where it was found.
+    return resolve((str(folder / CONFIG), recorded | {"run_dir": config.run_dir}), *layers)
+
+
 def _sweep(options: argparse.Namespace) -> int:
     from kws.sweep import runner
 
@@ -208,10 +223,11 @@ def _sweep(options: argparse.Namespace) -> int:
 
         tables.sweep_status(runner.status(*what))
         return 0
-    from kws.terminal.sweep import make_display
+    from kws.terminal.sweep import make_display, print_outcome
 
-    status: int = runner.run(*what, make_display, options.jobs, options.retry_failed).exit_status
-    return status
+    status = runner.run(*what, make_display, options.jobs, options.retry_failed)
+    print_outcome(status)
+    return status.exit_status
 
 
 def _report(options: argparse.Namespace) -> int:

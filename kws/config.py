@@ -212,10 +212,9 @@ def _to_bool(value: Any) -> bool:
 def _to_text(value: Any) -> str:
     if value is None:
         return ""
-    text = str(value)
-    if isinstance(value, bool) or not isinstance(value, (str, int, os.PathLike)) or not text.isprintable():
+    if isinstance(value, bool) or not isinstance(value, (str, int, os.PathLike)) or not str(value).isprintable():
         raise ValueError
-    return text
+    return str(value)
 
 
 def _to_words(value: Any) -> tuple[str, str]:

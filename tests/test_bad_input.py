@@ -15,16 +15,16 @@ import torch
 from conftest import TINY, finish, snapshot, start
 from helpers.corpus import make_corpus
 
-SETTINGS = "words, data, data_dir, resplit, n_mels, n_fft, hop_length, normalize, channels, kernel_size, groups, " \
-    "epochs, batch_size, lr, lr_step, lr_gamma, seed, augment, shift_ms, noise_prob, noise_level, gain_db, speed, " \
+SETTINGS = "words, data, data_dir, resplit, n_mels, n_fft, hop_length, mean_norm, channels, kernel_size, groups, " \
+    "epochs, batch_size, lr, lr_step, lr_gamma, seed, augment, shift_ms, noise_prob, noise_level, gain_db, speed_perturb, " \
     "time_mask_ms, device, threads, study, project, entity, run_dir"  # fmt: skip
 
 FLAGS = (
-    ("--n_mel=40", "flag: no setting is called 'n_mel'; did you mean n_mels?"),
-    ("--learning_rate=0.1", f"flag: no setting is called 'learning_rate'; settings are: {SETTINGS}"),
-    ("--Epochs=3", "flag: no setting is called 'Epochs'; did you mean epochs?"),
-    ("--batch-sise=3", "flag: no setting is called 'batch-sise'; did you mean batch_size?"),
-    ("--=5", f"flag: no setting is called ''; settings are: {SETTINGS}"),
+    ("--n_mel=40", "flag: there is no setting 'n_mel'; did you mean n_mels?"),
+    ("--learning_rate=0.1", f"flag: there is no setting 'learning_rate'; settings are: {SETTINGS}"),
+    ("--Epochs=3", "flag: there is no setting 'Epochs'; did you mean epochs?"),
+    ("--batch-sise=3", "flag: there is no setting 'batch-sise'; did you mean batch_size?"),
+    ("--=5", f"flag: there is no setting ''; settings are: {SETTINGS}"),
     ("--n_mels", "flag: --n_mels has no value; write --n_mels=VALUE"),
     ("--n_mels --seed=1", "flag: --n_mels has no value; write --n_mels=VALUE"),
     ("n_mels=40", "flag: 'n_mels=40' is not a --KEY=VALUE; see kws train --help"),
@@ -36,68 +36,68 @@ FLAGS = (
     ("--n_mels=0x20", "flag: n_mels is '0x20', but must be a whole number"),
     ("--n_mels=²", "flag: n_mels is '²', but must be a whole number"),
     ("--n_mels=nan", "flag: n_mels is 'nan', but must be a whole number"),
-    ("--n_mels=0", "flag: n_mels is 0, but must lie between 1 and 128"),
-    ("--n_mels=-20", "flag: n_mels is -20, but must lie between 1 and 128"),
-    ("--n_mels=1e9", "flag: n_mels is 1e9, but must lie between 1 and 128"),
-    ("--n_fft=8", "flag: n_fft is 8, but must lie between 16 and 4096"),
-    ("--hop_length=1600", "flag: hop_length is 1600, but must lie between 1 and 1000"),
+    ("--n_mels=0", "flag: n_mels is 0, but must be between 1 and 128"),
+    ("--n_mels=-20", "flag: n_mels is -20, but must be between 1 and 128"),
+    ("--n_mels=1e9", "flag: n_mels is 1e9, but must be between 1 and 128"),
+    ("--n_fft=8", "flag: n_fft is 8, but must be between 16 and 4096"),
+    ("--hop_length=1600", "flag: hop_length is 1600, but must be between 1 and 1000"),
     ("--hop_length=500", "hop_length: 500 is larger than n_fft 400, so samples are skipped"),
-    ("--channels=0", "flag: channels is 0, but must lie between 1 and 1024"),
+    ("--channels=0", "flag: channels is 0, but must be between 1 and 1024"),
     (
         "--channels=128", "channels: the network would have 259,713 parameters, at most 100,000 are allowed; "
         "lower channels, kernel_size or n_mels, or raise groups",
     ),
-    ("--kernel_size=4", "kernel_size: 4 is even; take an odd one, so that frames stay centred"),
-    ("--kernel_size=33", "flag: kernel_size is 33, but must lie between 1 and 31"),
+    ("--kernel_size=4", "kernel_size: 4 is even; choose an odd one, so that frames stay centred"),
+    ("--kernel_size=33", "flag: kernel_size is 33, but must be between 1 and 31"),
     (
         "--channels=64 --groups=3", "groups: 3 does not divide the 64 channels of the convolutions; "
         "choose one of 1, 2, 4, 8, 16, 32, 64",
     ),
-    ("--groups=0", "flag: groups is 0, but must lie between 1 and 1024"),
-    ("--epochs=0", "flag: epochs is 0, but must lie between 1 and 10000"),
+    ("--groups=0", "flag: groups is 0, but must be between 1 and 1024"),
+    ("--epochs=0", "flag: epochs is 0, but must be between 1 and 10000"),
     ("--epochs=True", "flag: epochs is 'True', but must be a whole number"),
-    ("--batch_size=0", "flag: batch_size is 0, but must lie between 1 and 65536"),
+    ("--batch_size=0", "flag: batch_size is 0, but must be between 1 and 65536"),
     ("--lr=fast", "flag: lr is 'fast', but must be a number"),
     ("--lr=nan", "flag: lr is 'nan', but must be a number"),
     ("--lr=inf", "flag: lr is 'inf', but must be a number"),
-    ("--lr=0", "flag: lr is 0, but must lie between 1e-08 and 10"),
-    ("--lr=-0.003", "flag: lr is -0.003, but must lie between 1e-08 and 10"),
+    ("--lr=0", "flag: lr is 0, but must be between 1e-08 and 10"),
+    ("--lr=-0.003", "flag: lr is -0.003, but must be between 1e-08 and 10"),
     ("--lr=0,003", "flag: lr is '0,003', but must be a number"),
-    ("--lr_gamma=2", "flag: lr_gamma is 2, but must lie between 1e-06 and 1"),
-    ("--lr_step=0", "flag: lr_step is 0, but must lie between 1 and 10000"),
-    ("--seed=-1", "flag: seed is -1, but must lie between 0 and 2.14748e+09"),
-    ("--seed=99999999999999999999", "flag: seed is 99999999999999999999, but must lie between 0 and 2.14748e+09"),
+    ("--lr_gamma=2", "flag: lr_gamma is 2, but must be between 1e-06 and 1"),
+    ("--lr_step=0", "flag: lr_step is 0, but must be between 1 and 10000"),
+    ("--seed=-1", "flag: seed is -1, but must be between 0 and 2.14748e+09"),
+    ("--seed=99999999999999999999", "flag: seed is 99999999999999999999, but must be between 0 and 2.14748e+09"),
     ("--augment=maybe", "flag: augment is 'maybe', but must be true or false"),
-    ("--noise_prob=1.5", "flag: noise_prob is 1.5, but must lie between 0 and 1"),
-    ("--noise_level=-1", "flag: noise_level is -1, but must lie between 0 and 1"),
-    ("--shift_ms=2000", "flag: shift_ms is 2000, but must lie between 0 and 1000"),
-    ("--gain_db=100", "flag: gain_db is 100, but must lie between 0 and 40"),
-    ("--threads=0", "flag: threads is 0, but must lie between 1 and 1024"),
+    ("--noise_prob=1.5", "flag: noise_prob is 1.5, but must be between 0 and 1"),
+    ("--noise_level=-1", "flag: noise_level is -1, but must be between 0 and 1"),
+    ("--shift_ms=2000", "flag: shift_ms is 2000, but must be between 0 and 1000"),
+    ("--gain_db=100", "flag: gain_db is 100, but must be between 0 and 40"),
+    ("--threads=0", "flag: threads is 0, but must be between 1 and 1024"),
     ("--device=gpu", "flag: device is 'gpu', but must be one of auto, cpu, cuda, mps"),
     ("--device=Cuda", "flag: device is 'Cuda', but must be one of auto, cpu, cuda, mps; did you mean cuda?"),
     (
         "--data=syntetic",
         "flag: data is 'syntetic', but must be one of speech_commands, synthetic; did you mean synthetic?",
     ),
-    ("--run_name=x", "flag: --run_name is not a setting: a run records it by itself"),
+    ("--run_name=x", "flag: --run_name is not a setting; a run records it by itself"),
     ("--words=yes", "flag: words is 'yes', but must be two different words, such as no,yes"),
     ("--words=yes,yes", "flag: words is 'yes,yes', but must be two different words, such as no,yes"),
     ("--words=yes,no,up", "flag: words is 'yes,no,up', but must be two different words, such as no,yes"),
     ("--words=../x,no", "flag: words is '../x,no', but must be two different words, such as no,yes"),
     ("--data_dir=", "data_dir: is empty; leave it out or give it a value"),
-    ("--project=a/b", "project: 'a/b' holds one of / \\ # ? % : which W&B refuses"),
+    ("--project=a/b", "project: 'a/b' has one of / \\ # ? % : which W&B refuses"),
     (f"--study={'x' * 65}", "study: has 65 characters; W&B takes 64 at most"),
     (f"--project={'x' * 129}", "project: has 129 characters; W&B takes 128 at most"),
-    ("--entity=a:b", "entity: 'a:b' holds one of / \\ # ? % : which W&B refuses"),
+    ("--entity=a:b", "entity: 'a:b' has one of / \\ # ? % : which W&B refuses"),
     ("--study=a\nb", "flag: study is 'a b', but must be text"),
     ("--run_dir=\x00", "flag: run_dir is ' ', but must be text"),
     ("--config", "argument --config: expected one argument; see kws train --help"),
     ("--config=missing.yaml", "missing.yaml: cannot be read (No such file or directory); give the path of a YAML file"),
     ("--config=.", ".: cannot be read (Is a directory); give the path of a YAML file"),
-    ("--resume=../../etc", "run id: '../../etc' is not made of at most 64 letters, digits, - _ ."),
-    ("--resume=.hidden", "run id: '.hidden' is not made of at most 64 letters, digits, - _ ."),
-    ("--resume=", "run id: '' is not made of at most 64 letters, digits, - _ ."),
-    ("--resume=other", "run other: there is no runs/other/config.json to go on from; name a run in --run_dir runs"),
+    ("--resume=../../etc", "run id: '../../etc' is not valid; use at most 64 letters, digits, - _ . (no leading .)"),
+    ("--resume=.hidden", "run id: '.hidden' is not valid; use at most 64 letters, digits, - _ . (no leading .)"),
+    ("--resume=", "run id: '' is not valid; use at most 64 letters, digits, - _ . (no leading .)"),
+    ("--resume=other", "run other: there is no run folder runs/other; name a run in --run_dir runs"),
 )  # fmt: skip
 
 
@@ -122,10 +122,10 @@ def test_flags(kws, work, data_dir, flags, line, monkeypatch):
 
 
 YAML = (
-    ("n_mels: 40\nn_mel: 20", "a.yaml: no setting is called 'n_mel'; did you mean n_mels?"),
-    ("- n_mels\n- 40", "a.yaml: holds a list, not KEY: VALUE lines"),
-    ("just text", "a.yaml: holds a str, not KEY: VALUE lines"),
-    ("40", "a.yaml: holds a int, not KEY: VALUE lines"),
+    ("n_mels: 40\nn_mel: 20", "a.yaml: there is no setting 'n_mel'; did you mean n_mels?"),
+    ("- n_mels\n- 40", "a.yaml: contains a list, not KEY: VALUE lines"),
+    ("just text", "a.yaml: contains a str, not KEY: VALUE lines"),
+    ("40", "a.yaml: contains a int, not KEY: VALUE lines"),
     ("n_mels: [40", "a.yaml, line 1: is not valid YAML: expected ',' or ']', but got '<stream end>'"),
     ("n_mels: 40\n\tlr: 1", "a.yaml, line 2: is not valid YAML: found character '\\t' that cannot start any token"),
     ("a: 1\n  b: 2", "a.yaml, line 2: is not valid YAML: mapping values are not allowed here"),
@@ -145,8 +145,8 @@ YAML = (
     ("words: [a, b, c]", "a.yaml: words is \"['a', 'b', 'c']\", but must be two different words, such as no,yes"),
     ("words: !!set {yes, no}", "a.yaml: words is '{False, True}', but must be two different words, such as no,yes"),
     ("study: [a]", "a.yaml: study is \"['a']\", but must be text"),
-    ("1: 2", f"a.yaml: no setting is called '1'; settings are: {SETTINGS}"),
-    ("null: 2", f"a.yaml: no setting is called 'None'; settings are: {SETTINGS}"),
+    ("1: 2", f"a.yaml: there is no setting '1'; settings are: {SETTINGS}"),
+    ("null: 2", f"a.yaml: there is no setting 'None'; settings are: {SETTINGS}"),
     ("n_mels: 1" + "0" * 5000, "a.yaml: is not valid YAML: cannot be parsed"),
     (b"\xff\xfe\x00n", "a.yaml: is not UTF-8 text; give the path of a YAML file"),
     (b"n_mels: 4\x000", "a.yaml: is not valid YAML: special characters are not allowed"),
@@ -171,26 +171,26 @@ COMMANDS = (
     ("data --clips=9", "--clips: is for --synthetic; leave it out"),
     ("data --synthetic --archive=x", "--archive: is for the real data; leave it out"),
     ("sweep missing.yaml", "missing.yaml: cannot be read (No such file or directory); give the path of a YAML file"),
-    ("sweep text.txt", "text.txt: holds a str, not KEY: VALUE lines"),
-    ("sweep key.yaml", "key.yaml: parameters: no setting is called 'n_mel'; did you mean n_mels?"),
+    ("sweep text.txt", "text.txt: contains a str, not KEY: VALUE lines"),
+    ("sweep key.yaml", "key.yaml: parameters: there is no setting 'n_mel'; did you mean n_mels?"),
     ("sweep method.yaml", "method.yaml: method is 'gird', but must be one of grid, random, bayes"),
     ("sweep values.yaml", "values.yaml: n_mels: values must be a list of at least one value"),
     (
         "sweep none.yaml",
         "none.yaml: parameters must be a mapping from settings to value, values or a distribution",
     ),
-    ("sweep good.yaml --set n_mel=3", "--set: no setting is called 'n_mel'; did you mean n_mels?"),
+    ("sweep good.yaml --set n_mel=3", "--set: there is no setting 'n_mel'; did you mean n_mels?"),
     ("sweep good.yaml --set n_mels", "--set: 'n_mels' is not KEY=VALUE with a setting as KEY"),
     ("sweep good.yaml --count=-1", "--count: is '-1', but must be a whole number from 1 to 100000"),
-    ("report missing", "missing: is no folder here and no ENTITY/PROJECT of W&B; kws sweep or kws train make runs"),
-    ("report text.txt", "text.txt: is no folder here and no ENTITY/PROJECT of W&B; kws sweep or kws train make runs"),
-    ("report empty", "empty: holds no run; kws sweep or kws train make some"),
+    ("report missing", "missing: is neither a folder nor ENTITY/PROJECT on W&B; run kws sweep or kws train first"),
+    ("report text.txt", "text.txt: is neither a folder nor ENTITY/PROJECT on W&B; run kws sweep or kws train first"),
+    ("report empty", "empty: contains no run; run kws sweep or kws train first"),
     ("predict", "the following arguments are required: FILE.wav, --model; see kws predict --help"),
     (
         "predict x.wav --model nope",
         "--model: there is no trained run at nope or runs/nope; give a run folder, a run id or a best.pt",
     ),
-    ("predict x.wav --model text.txt", "text.txt: is not a whole checkpoint of kws; take another run"),
+    ("predict x.wav --model text.txt", "text.txt: is not a complete checkpoint of kws; choose another run"),
 )  # fmt: skip
 FILES = {
     "text.txt": "hello",
@@ -223,30 +223,30 @@ def first_clip(folder, word="yes"):
     return sorted((folder / word).iterdir())[0]
 
 
-def mend(folder):
+def fix(folder):
     """The commands that put a folder that is not whole, and not kws's own, aside and fetch it again."""
     return f"run: mv {folder} {folder}.half && kws data --root {folder.parent.parent}"
 
 
 def no_lists(folder):
     (folder / "validation_list.txt").unlink()
-    return f"data: {folder} is not whole: there is no validation_list.txt; {mend(folder)}"
+    return f"data: {folder} is not whole: there is no validation_list.txt; {fix(folder)}"
 
 
 def no_word(folder):
     (folder / "yes").rename(folder / "oui")
-    return f"data: {folder} is not whole: there is no clip of 'yes'; {mend(folder)}"
+    return f"data: {folder} is not whole: there is no clip of 'yes'; {fix(folder)}"
 
 
 def listed_clip_missing(folder):
     listed = sorted((folder / "testing_list.txt").read_text().split())
     (folder / listed[0]).unlink()
-    return f"data: {folder} is not whole: 1 clips that its lists name are missing, such as {listed[0]}; {mend(folder)}"
+    return f"data: {folder} is not whole: 1 clips that its lists name are missing, such as {listed[0]}; {fix(folder)}"
 
 
 def empty_clip(folder):
     first_clip(folder).write_bytes(b"")
-    return f"data: {folder} is not whole: 1 clips of 'yes' are empty, such as {first_clip(folder).name}; {mend(folder)}"
+    return f"data: {folder} is not whole: 1 clips of 'yes' are empty, such as {first_clip(folder).name}; {fix(folder)}"
 
 
 def file_for_folder(folder):
@@ -367,7 +367,7 @@ def finished(tmp_path_factory, data_dir):
     settings = {"channels": 8, "epochs": 1, "batch_size": 16, "data_dir": str(data_dir), "run_dir": str(folder)}
     with pytest.MonkeyPatch.context() as monkeypatch:
         monkeypatch.chdir(folder)  # W&B's client makes its folder where it is
-        run = train(resolve(("test", settings)), "done", say=print)
+        run = train(resolve(("test", settings)), "done", notify=print)
     return {path.name: path.read_bytes() for path in run.iterdir()}
 
 
@@ -391,33 +391,33 @@ def checkpoint(content):
     return change
 
 
-NOT_WHOLE = "{run}/last.pt: is not a whole checkpoint of kws; take another run"
-NOT_OURS = "{run}/last.pt: is not a checkpoint of kws; take another run"
+NOT_WHOLE = "{run}/last.pt: is not a complete checkpoint of kws; choose another run"
+NOT_OURS = "{run}/last.pt: is not a checkpoint of kws; choose another run"
 RUNS = {
     "config.json cut": (
         lambda files: files | {"config.json": files["config.json"][:50]},
-        "runs/done/config.json: is not a run's config; start a new run",
+        "runs/done/config.json: is not JSON (Unterminated string starting at: line 4 column 3 (char 34)); start a new run",
     ),
     "config.json a list": (
         lambda files: files | {"config.json": b"[1, 2]"},
-        "runs/done/config.json: is not a run's config; start a new run",
+        "runs/done/config.json: is not a JSON object; start a new run",
     ),
     "config.json binary": (
         lambda files: files | {"config.json": b"\xff\xfe"},
-        "runs/done/config.json: is not a run's config; start a new run",
+        "runs/done/config.json: is not JSON ('utf-8' codec can't decode byte 0xff in position 0: invalid start byte); start a new run",
     ),
     "config.json with a wrong value": (
-        config_with(n_mels=-3), "runs/done/config.json: n_mels is -3, but must lie between 1 and 128",
+        config_with(n_mels=-3), "runs/done/config.json: n_mels is -3, but must be between 1 and 128",
     ),
     "config.json with an unknown key": (
-        config_with(chanels=8), "runs/done/config.json: no setting is called 'chanels'; did you mean channels?",
+        config_with(chanels=8), "runs/done/config.json: there is no setting 'chanels'; did you mean channels?",
     ),
     "config.json of another run": (
-        config_with(n_mels=40), "run done: began with another n_mels; start a new run for that",
+        config_with(n_mels=40), "run done: was started with another n_mels; start a new run",
     ),
     "config.json missing": (
         lambda files: {name: files[name] for name in files if name != "config.json"},
-        "run done: there is no runs/done/config.json to go on from; name a run in --run_dir runs",
+        "runs/done/config.json: cannot be read (No such file or directory); start a new run",
     ),
     "last.pt empty": (lambda files: files | {"last.pt": b""}, NOT_WHOLE),
     "last.pt text": (lambda files: files | {"last.pt": b"hello"}, NOT_WHOLE),
@@ -433,18 +433,18 @@ RUNS = {
     "last.pt without weights": (checkpoint({"model": None, "config": {}}), NOT_OURS),
     "last.pt is best.pt": (
         lambda files: files | {"last.pt": files["best.pt"]},
-        "{run}/last.pt: is not the checkpoint of a run that can go on; start a new run",
+        "{run}/last.pt: cannot be resumed; start a new run",
     ),
     "best.pt missing": (
         lambda files: {name: files[name] for name in files if name != "best.pt"},
-        "{run}/best.pt: is not there; take another run",
+        "{run}/best.pt: does not exist; choose another run",
     ),
 }  # fmt: skip
 
 
 @pytest.mark.parametrize("name", RUNS)
 @pytest.mark.filterwarnings("ignore:Detected pickle protocol")
-def test_runs_that_cannot_go_on(kws, work, finished, name):
+def test_runs_that_cannot_be_resumed(kws, work, finished, name):
     change, line = RUNS[name]
     run = work / "runs" / "done"
     run.mkdir(parents=True)
@@ -462,7 +462,7 @@ def test_runs_that_cannot_go_on(kws, work, finished, name):
 def test_run_ids_of_the_environment(kws, work, data_dir, monkeypatch):
     for given in ("a/b", "..", "a b", "x" * 65):
         monkeypatch.setenv("WANDB_RUN_ID", given)
-        line = f"run id: {given!r} is not made of at most 64 letters, digits, - _ ."
+        line = f"run id: {given!r} is not valid; use at most 64 letters, digits, - _ . (no leading .)"
         assert_refused(kws, work, line, "train", *TINY, f"--data_dir={data_dir}")
 
 
@@ -492,7 +492,7 @@ def test_a_device_that_is_not_there(kws, work, data_dir):
 
 @pytest.mark.parametrize("arguments,line", (
     (("train", "--n_mels=forty"), "flag: n_mels is 'forty', but must be a whole number"),
-    (("train", "--resume=a/b"), "run id: 'a/b' is not made of at most 64 letters, digits, - _ ."),
+    (("train", "--resume=a/b"), "run id: 'a/b' is not valid; use at most 64 letters, digits, - _ . (no leading .)"),
 ), ids=("settings", "run"))  # fmt: skip
 def test_in_a_process_of_its_own(work, arguments, line):
     done = finish(start(*arguments))
@@ -503,8 +503,8 @@ def test_in_a_process_of_its_own(work, arguments, line):
 def test_a_wandb_variable_that_makes_no_sense(work, data_dir):
     done = finish(start("train", *TINY, f"--data_dir={data_dir}", env={"WANDB_INIT_TIMEOUT": "soon"}))
     assert (done.status, done.out, len(done.notices)) == (2, "", 1)
-    assert done.notices[0].startswith("kws: W&B refuses its settings (1 validation error for Settings init_timeout ")
-    assert done.notices[0].endswith("; look at the WANDB_ variables")
+    assert done.notices[0].startswith("kws: W&B rejects its settings (1 validation error for Settings init_timeout ")
+    assert done.notices[0].endswith("; check the WANDB_ variables")
     assert not (work / "wandb").exists()
 
 

@@ -1,4 +1,4 @@
-"""The command line as a person meets it: help, versions, progress on a terminal and without one."""
+"""The command line as a user sees it: help, versions, progress on a terminal and without one."""
 
 import os
 import pty
@@ -21,11 +21,11 @@ def test_version(kws):
 def test_help_names_every_command(kws):
     done = kws("--help")
     assert done.status == 0 and done.err == ""
-    for command in ("data", "train", "sweep", "report", "predict", "bench", "doctor"):
+    for command in ("data", "train", "sweep", "report", "predict", "doctor"):
         assert re.search(rf"^    {command} ", done.out, re.MULTILINE), command
 
 
-@pytest.mark.parametrize("command", ("data", "train", "sweep", "report", "predict", "bench", "doctor"))
+@pytest.mark.parametrize("command", ("data", "train", "sweep", "report", "predict", "doctor"))
 def test_every_command_has_help(kws, command):
     done = kws(command, "--help")
     assert done.status == 0 and done.out.startswith(f"usage: kws {command}") and done.err == ""

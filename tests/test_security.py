@@ -49,10 +49,12 @@ def test_the_hostile_files_of_these_tests_are_hostile(work, kind):
 @pytest.mark.parametrize("kind", HOSTILE)
 def test_a_hostile_checkpoint_is_refused_by_every_reader(kws, work, kind):
     HOSTILE[kind](work / "best.pt")
-    with pytest.raises(KwsError, match="is not a whole checkpoint of kws"):
+    with pytest.raises(KwsError, match="is not a complete checkpoint of kws"):
         checkpoints.read(work / "best.pt")
     done = kws("predict", "--model=best.pt", "x.wav")
-    assert done.status == 2 and done.notices == ["kws: best.pt: is not a whole checkpoint of kws; take another run"]
+    assert done.status == 2 and done.notices == [
+        "kws: best.pt: is not a complete checkpoint of kws; choose another run"
+    ]
     assert not (work / "hacked").exists()
 
 
@@ -63,9 +65,9 @@ def test_a_hostile_cache_is_refused_and_made_again(work, data_dir, tmp_path, mon
     (cache,) = cache_folder().iterdir()
     HOSTILE[kind](cache)
     said = []
-    assert load(data_dir, say=said.append).fingerprint == fingerprint
+    assert load(data_dir, notify=said.append).fingerprint == fingerprint
     assert said == [f"cache {cache} is damaged (UnpicklingError); reading the clips again"]
-    assert load(data_dir, say=said.append) and len(said) == 1
+    assert load(data_dir, notify=said.append) and len(said) == 1
     assert not (work / "hacked").exists()
 
 
@@ -122,7 +124,7 @@ def test_a_write_that_fails_leaves_the_old_file_and_nothing_else(tmp_path):
 def test_the_code_has_no_shell_no_eval_and_no_unsafe_loader():
     forbidden = ("shell=True", "os.system(", "os.popen(", "eval(", "exec(", "pickle.load", "weights_only=False",
                  "yaml.load(", "yaml.unsafe_load", "mktemp(")  # fmt: skip
-    for path in Path(REPOSITORY, "kws").glob("*.py"):
+    for path in Path(REPOSITORY, "kws").rglob("*.py"):
         text = path.read_text().replace("model.eval(", "").replace("network.eval(", "")
         for word in forbidden:
             assert word not in text, f"{path.name}: {word}"
