@@ -1,5 +1,9 @@
-"""Which runs belong together in a study, and which configurations of their sweep files no run gives."""
+"""Which runs form a study, and which configurations of its sweep files have no finished run."""
 
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from kws.analysis.records import RunRecord, Sweeps
 from kws.config import IDENTITY_SETTINGS
 from kws.errors import KwsError
 from kws.formatting import value_text
@@ -7,39 +11,40 @@ from kws.sweep.distributions import read_parameter
 from kws.sweep.spec import expand_grid
 
 
-def split_by_sweep(runs, sweeps):
-    """Return [(variant, runs)] of one study's runs, apart where a setting that no sweep varies has another value.
+def split_by_sweep(runs: list[RunRecord], sweeps: Sweeps) -> list[tuple[dict[str, Any], list[RunRecord]]]:
+    """Return [(variant, runs)]: the runs of one study name, split where a setting differs that no sweep varies.
 
-    A sweep file run again with `--set epochs=3` asks another question than with 20 epochs. `variant` holds these
-    settings, as {"epochs": 3}, and is empty where there are none. Without a sweep file all runs belong together.
+    A sweep file run with `--set epochs=3` asks a different question than with 20 epochs. `variant` has these settings,
+    for example {"epochs": 3}; it is empty if there are none. Without a sweep file all runs are one study.
     """
     known = [sweeps[run.sweep_id] for run in runs if run.sweep_id in sweeps]
     if not known:
         return [({}, runs)]
-    swept = {name for sweep in known for name in _swept(sweep)} | {"seed"}
+    swept = {name for sweep in known for name, item in _parameters(sweep).items() if "value" not in item}
+    swept.add("seed")
     for sweep_id in {run.sweep_id for run in runs} - {""}:
-        of_one = [run for run in runs if run.sweep_id == sweep_id]
-        swept |= {name for name in IDENTITY_SETTINGS if len({repr(run.config.get(name)) for run in of_one}) > 1}
+        swept |= set(varied_settings(run for run in runs if run.sweep_id == sweep_id))
     fixed = [name for name in IDENTITY_SETTINGS if name not in swept]
-    groups = {}
+    groups: dict[tuple[str, ...], list[RunRecord]] = {}
     for run in runs:
         groups.setdefault(tuple(repr(run.config.get(name)) for name in fixed), []).append(run)
-    apart = [name for place, name in enumerate(fixed) if len({values[place] for values in groups}) > 1]
-    return [({name: group[0].config.get(name) for name in apart}, group) for group in groups.values()]
+    differing = [name for index, name in enumerate(fixed) if len({values[index] for values in groups}) > 1]
+    return [({name: group[0].config.get(name) for name in differing}, group) for group in groups.values()]
 
 
-def _swept(sweep):
-    """Return the names of the settings that a sweep file varies."""
-    return [name for name, item in _parameters(sweep).items() if "value" not in item]
+def varied_settings(runs: Iterable[RunRecord]) -> list[str]:
+    """Return the identity settings, including the seed, that have more than one value in `runs`."""
+    runs = list(runs)
+    return [name for name in IDENTITY_SETTINGS if len({repr(run.config.get(name)) for run in runs}) > 1]
 
 
-def _parameters(sweep):
-    """Return {name: specification} of the settings that tell a run's configuration."""
+def _parameters(sweep: Mapping[str, Any]) -> dict[str, Any]:
+    """Return {name: specification} of a sweep file's identity settings."""
     return {name: item for name, item in (sweep.get("parameters") or {}).items() if name in IDENTITY_SETTINGS}
 
 
-def missing_configurations(sweep, runs):
-    """Return the names of the configurations that a grid's sweep file asks for and no run gives; a search has none to miss."""
+def missing_configurations(sweep: Mapping[str, Any], runs: Iterable[RunRecord]) -> list[str]:
+    """Return the names of a grid's configurations that no run covers; [] for a random or bayes sweep."""
     if sweep.get("method", "grid") != "grid":
         return []
     try:

@@ -1,10 +1,9 @@
-"""Runs read from run folders and from W&B into one table, with every excluded run named."""
+"""Reading runs from run folders and from W&B; every excluded run is named with its reason."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
 
-from kws.analysis.records import Excluded, Results, RunRecord, checked, finite_numbers
+from kws.analysis.records import Excluded, Progress, Results, RunRecord, Sweeps, checked, finite_numbers
 from kws.analysis.wandb_runs import read_project, wandb_path
 from kws.errors import KwsError
 from kws.files import read_yaml
@@ -12,28 +11,24 @@ from kws.formatting import one_line
 from kws.sweep.spec import sweep_file
 from kws.training import run_folder
 
-Progress = Callable[[int, int], None]
-
 
 def load(sources: Sequence[str | Path] = ("runs",), progress: Progress | None = None) -> Results:
-    """Return the Results of `sources`: run folders, folders of run folders, or W&B paths, in any mixture.
+    """Return the Results of `sources`: any mixture of run folders, folders of run folders and W&B paths.
 
-    A W&B path is ENTITY/PROJECT, ENTITY/PROJECT/SWEEP_ID or ENTITY/PROJECT/sweeps/SWEEP_ID. `progress` is
-    called with (runs read, runs in the source). A run seen twice (a folder and its copy on W&B) counts once,
-    as it was first met. Raises KwsError where a source is neither, or where no run at all is found.
+    A W&B path is ENTITY/PROJECT, ENTITY/PROJECT/SWEEP_ID or ENTITY/PROJECT/sweeps/SWEEP_ID. A run found in two
+    sources (a folder and its copy on W&B) counts once, as first read. Raises KwsError if a source is neither a folder
+    nor a W&B path, or if no run is found.
     """
     runs: dict[str, RunRecord] = {}
     excluded: list[Excluded] = []
-    sweeps: dict[str, dict[str, Any]] = {}
+    sweeps: Sweeps = {}
     for source in sources or ["runs"]:
         if str(source).strip() and Path(source).is_dir():
             found = _read_folder(Path(source), sweeps, progress)
         elif path := wandb_path(source):
             found = read_project(*path, sweeps, progress)
         else:
-            raise KwsError(
-                f"{source}: is neither a folder nor an ENTITY/PROJECT of W&B; make runs with kws sweep or kws train"
-            )
+            raise KwsError(f"{source}: is neither a folder nor ENTITY/PROJECT on W&B; run kws sweep or kws train first")
         for item in found:
             if isinstance(item, Excluded):
                 excluded.append(item)
@@ -41,25 +36,23 @@ def load(sources: Sequence[str | Path] = ("runs",), progress: Progress | None = 
                 runs.setdefault(item.run_id, item)
     counted = _without_duplicates(list(runs.values()), excluded)
     if not counted and not excluded:
-        raise KwsError(f"{', '.join(map(str, sources))}: holds no run; make some with kws sweep or kws train")
+        raise KwsError(f"{', '.join(map(str, sources))}: contains no run; run kws sweep or kws train first")
     return Results(counted, excluded, sweeps)
 
 
 def _without_duplicates(runs: list[RunRecord], excluded: list[Excluded]) -> list[RunRecord]:
-    # The first run counts: were it the last, a rerun could replace a result that did not please.
-    first: dict[tuple[Any, ...], RunRecord] = {}
+    # The first run counts. If the last did, a run could be repeated until its result is welcome.
+    first: dict[tuple[str | None, ...], RunRecord] = {}
     for run in sorted(runs, key=lambda run: (str(run.config.get("started", "")), run.run_id)):
         if run.identity in first:
-            reason = f"the same settings and data as {first[run.identity].run_id}, which started first"
-            excluded.append(Excluded(run.name, run.where, run.study, f"duplicate: {reason}"))
+            reason = f"duplicate: same settings and data as {first[run.identity].run_id}, which started first"
+            excluded.append(Excluded(run.name, run.where, run.study, reason))
         else:
             first[run.identity] = run
     return list(first.values())
 
 
-def _read_folder(
-    folder: Path, sweeps: dict[str, dict[str, Any]], progress: Progress | None
-) -> Iterator[RunRecord | Excluded]:
+def _read_folder(folder: Path, sweeps: Sweeps, progress: Progress | None) -> Iterator[RunRecord | Excluded]:
     folders = run_folder.find_run_folders(folder)
     for done, path in enumerate(folders, 1):
         yield _read_run(path, sweeps)
@@ -67,7 +60,7 @@ def _read_folder(
             progress(done, len(folders))
 
 
-def _read_run(folder: Path, sweeps: dict[str, dict[str, Any]]) -> RunRecord | Excluded:
+def _read_run(folder: Path, sweeps: Sweeps) -> RunRecord | Excluded:
     try:
         config = run_folder.read_config(folder)
         name = str(config.get("run_name") or folder.name)

@@ -1,10 +1,10 @@
-"""Runs as the analysis sees them, wherever they were read: one RunRecord per run that counts, one Excluded per other."""
+"""Finished runs as the analysis uses them: a RunRecord for each that counts, an Excluded for each that does not."""
 
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any, Literal, cast
 
 from kws import metrics
 from kws.config import IDENTITY_SETTINGS, NON_IDENTITY, resolve
@@ -12,27 +12,34 @@ from kws.errors import KwsError
 from kws.formatting import one_line
 from kws.training.run_folder import Predictions
 
+if TYPE_CHECKING:
+    from kws.data.corpus import DataInfo
+
+Split = Literal["train", "val", "test"]
+SPLITS: tuple[Split, ...] = ("train", "val", "test")
+Sweeps = dict[str, dict[str, Any]]  # sweep id -> content of the sweep file
+Progress = Callable[[int, int], None]  # called with (runs read, runs in the source)
 ACCURACIES = (metrics.BEST_VAL_ACCURACY, metrics.TEST_ACCURACY)
 COSTS = (metrics.PARAMS, metrics.FLOPS, metrics.EPOCH_S_MEDIAN)
 
 
 @dataclass
 class RunRecord:
-    """One run: settings, summary, and what it wrote. Accuracies are fractions, times seconds."""
+    """One run: settings, summary and recorded rows. Accuracies are fractions, times are in seconds."""
 
     run_id: str
     name: str
     where: str  # the run's folder, or its address on W&B
-    config: dict[str, Any]
-    summary: dict[str, float]
+    config: dict[str, Any]  # settings and provenance, as recorded
+    summary: metrics.Summary
     history: dict[str, list[float]]  # metric -> values, one per epoch
     predictions: Predictions = field(default_factory=dict)  # {} if not recorded
     layers: list[dict[str, str]] = field(default_factory=list)  # rows of layer, output_shape, params, macs
     sweep_id: str = ""
 
     @property
-    def data_info(self) -> dict[str, Any]:
-        return self.config.get("data_info") or {}
+    def data_info(self) -> "DataInfo":
+        return cast("DataInfo", self.config.get("data_info") or {})
 
     @property
     def study(self) -> str:
@@ -43,8 +50,8 @@ class RunRecord:
         return int(self.config.get("seed", 0))
 
     @property
-    def identity(self) -> tuple[Any, ...]:
-        """What distinguishes this run from every other of its study: settings (the seed too) and the data."""
+    def identity(self) -> tuple[str | None, ...]:
+        """What distinguishes this run from every other run of its study: its settings, including the seed, and data."""
         settings = (json.dumps(self.config.get(name)) for name in IDENTITY_SETTINGS)
         return (self.study, self.data_info.get("fingerprint"), *settings)
 
@@ -61,11 +68,11 @@ class Excluded:
 
 @dataclass
 class Results:
-    """Runs that count, runs excluded, and the sweep files that runs name (sweep id -> the file's mapping)."""
+    """Runs that count, excluded runs, and the sweep files that the runs name."""
 
     runs: list[RunRecord]
     excluded: list[Excluded]
-    sweeps: dict[str, dict[str, Any]]
+    sweeps: Sweeps
 
 
 def checked(run: RunRecord, state: str | None, error: str = "") -> RunRecord | Excluded:
@@ -75,7 +82,7 @@ def checked(run: RunRecord, state: str | None, error: str = "") -> RunRecord | E
 
 
 def _problem(run: RunRecord) -> str:
-    """Return what keeps a finished run from counting, "" for nothing. Settings are checked as a new run's are."""
+    """Return why a finished run cannot count, "" if it can. Its settings pass the same checks as a new run's."""
     try:
         given = {name: run.config[name] for name in (*IDENTITY_SETTINGS, "words") if name in run.config}
         run.config |= resolve(("config", given)).as_dict() | {k: v for k, v in run.config.items() if k in NON_IDENTITY}
@@ -87,17 +94,17 @@ def _problem(run: RunRecord) -> str:
     for name in COSTS:
         if run.summary.get(name, 0) <= 0:
             return f"its summary has no {name}"
-    info = run.data_info
+    info = run.config.get("data_info")
     if not isinstance(info, dict) or not info.get("fingerprint"):
-        return "its config says nothing about the data (data_info)"
-    if not all(isinstance(info.get(name), int) and info[name] > 0 for name in ("train", "val", "test")):
-        return "its config does not say how many clips each split had (data_info)"
+        return "its config has no data_info"
+    if not all(isinstance(info.get(name), int) and info[name] > 0 for name in SPLITS):
+        return "its data_info does not give the number of clips in each split"
     if not run.history.get(metrics.EPOCH):
         return "it has no metrics"
     return ""
 
 
-def finite_numbers(summary: Mapping[str, Any]) -> dict[str, float]:
+def finite_numbers(summary: Mapping[str, Any]) -> metrics.Summary:
     """Return the entries of a summary that are finite numbers."""
     return {
         name: value

@@ -1,28 +1,24 @@
-"""Runs read back from W&B."""
+"""Reading runs from W&B."""
 
 import re
 import tempfile
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
+from typing import Any, TypeVar
 
 from kws import metrics
-from kws.analysis.records import Excluded, RunRecord, checked, finite_numbers
+from kws.analysis.records import Excluded, Progress, RunRecord, Sweeps, checked, finite_numbers
 from kws.errors import KwsError
 from kws.formatting import one_line
 from kws.training import run_folder
 
-if TYPE_CHECKING:
-    import wandb
-
 _WANDB_PATH = re.compile(r"^([\w.-]+)/([\w. -]+?)(?:/(?:sweeps/)?([\w-]+))?$")
-P = ParamSpec("P")
 R = TypeVar("R")
 
 
 def wandb_path(source: str | Path) -> tuple[str, str, str | None] | None:
-    """Return (entity, project, sweep id or None) of a W&B path, None for a folder or anything else."""
+    """Return (entity, project, sweep id or None) of a W&B path, None for anything else."""
     path = _WANDB_PATH.match(str(source))
     if not path or str(source).startswith(".") or Path(source).is_dir():
         return None
@@ -30,41 +26,32 @@ def wandb_path(source: str | Path) -> tuple[str, str, str | None] | None:
 
 
 def read_project(
-    entity: str,
-    project: str,
-    sweep_id: str | None,
-    sweeps: dict[str, dict[str, Any]],
-    progress: Callable[[int, int], None] | None = None,
+    entity: str, project: str, sweep_id: str | None, sweeps: Sweeps, progress: Progress | None = None
 ) -> Iterator[RunRecord | Excluded]:
     """Yield the runs of a project, or of one of its sweeps, and add the sweep files they name to `sweeps`.
 
-    Raises KwsError without an account, and where W&B is unreachable or has no such project.
+    Raises KwsError without an account, if W&B is unreachable, or if it has no such project.
     """
     import wandb
 
     if not wandb.login(prompt=False, verify=False):
         raise KwsError(
-            f"W&B {entity}/{project}: no account is set up here; use wandb login or $WANDB_API_KEY "
-            "(there is no such folder here either)"
+            f"W&B {entity}/{project}: not logged in; run wandb login or set WANDB_API_KEY "
+            "(there is no folder of this name either)"
         )
     path = "/".join(filter(None, (entity, project, sweep_id)))
-    api = _with_retries(path, wandb.Api, timeout=60)
-    remote_runs = _with_retries(path, _list_runs, api, path, bool(sweep_id))
+    api: Any = _with_retries(path, wandb.Api, timeout=60)
+    remote_runs = _with_retries(
+        path,
+        lambda: list(api.sweep(path).runs if sweep_id else api.runs(path, order="+created_at", per_page=200)),
+    )
     for done, remote in enumerate(remote_runs, 1):
         run_sweep = sweep_id or remote.sweep_name or ""
         if run_sweep and run_sweep not in sweeps:
-            sweeps[run_sweep] = _with_retries(path, _read_sweep, api, f"{entity}/{project}/{run_sweep}")
+            sweeps[run_sweep] = dict(_with_retries(path, api.sweep, f"{entity}/{project}/{run_sweep}").config)
         yield _with_retries(f"{path}/{remote.id}", _read_run, remote, run_sweep)
         if progress:
             progress(done, len(remote_runs))
-
-
-def _read_sweep(api: "wandb.Api", path: str) -> dict[str, Any]:
-    return dict(api.sweep(path).config)
-
-
-def _list_runs(api: "wandb.Api", path: str, is_sweep: bool) -> list[Any]:
-    return list(api.sweep(path).runs if is_sweep else api.runs(path, order="+created_at", per_page=200))
 
 
 def _read_run(remote: Any, sweep_id: str) -> RunRecord | Excluded:
@@ -79,8 +66,8 @@ def _read_run(remote: Any, sweep_id: str) -> RunRecord | Excluded:
         sweep_id=sweep_id,
     )
     if remote.state == "finished":
-        # scan_history: run.history() samples 500 rows.
-        # Rows without a validation accuracy hold the tables that are logged once, at the end.
+        # scan_history, because run.history() samples 500 rows. Rows without a validation accuracy contain the tables
+        # that are logged once, at the end.
         epochs = [row for row in remote.scan_history() if row.get(metrics.VAL_ACCURACY) is not None]
         run.history = run_folder.history(epochs)
         with tempfile.TemporaryDirectory() as folder:
@@ -91,8 +78,8 @@ def _read_run(remote: Any, sweep_id: str) -> RunRecord | Excluded:
     return checked(run, remote.state)
 
 
-def _with_retries(path: str, action: Callable[P, R], *arguments: P.args, **options: P.kwargs) -> R:
-    """Return action(...), tried four times where the network or the server fails."""
+def _with_retries(path: str, action: Callable[..., R], *arguments: Any, **options: Any) -> R:
+    """Return action(...), with up to four attempts if the network or the server fails."""
     import requests
     import wandb
 
@@ -100,9 +87,9 @@ def _with_retries(path: str, action: Callable[P, R], *arguments: P.args, **optio
         try:
             return action(*arguments, **options)
         except (wandb.errors.AuthenticationError, wandb.errors.UsageError) as error:
-            raise KwsError(f"W&B {path}: {one_line(error, 200)}; set the key with wandb login --relogin") from error
+            raise KwsError(f"W&B {path}: {one_line(error, 200)}; run wandb login --relogin") from error
         except (wandb.errors.CommError, requests.RequestException, ValueError) as error:
-            # wandb raises one or the other for a project or a sweep that does not exist.
+            # For a project or a sweep that does not exist, wandb raises either of these.
             if isinstance(error, ValueError) or "Could not find" in str(error):
                 raise KwsError(f"W&B {path}: not found ({one_line(error, 200)}); check the path") from error
             if not wait:

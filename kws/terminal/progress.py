@@ -1,45 +1,38 @@
-"""What the user sees while something runs: progress bars in a terminal, plain lines elsewhere, notices on stderr."""
+"""Progress bars in a terminal, plain lines elsewhere, and notices on stderr."""
 
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
+import rich.progress as rp
 from rich.console import Console
-from rich.progress import (
-    BarColumn,
-    DownloadColumn,
-    MofNCompleteColumn,
-    Progress,
-    TextColumn,
-    TimeElapsedColumn,
-    TimeRemainingColumn,
-    TransferSpeedColumn,
-)
 
-from kws import errors
+from kws import errors, metrics
+from kws.config import Config
 
 
 class _Console(Console):
-    def on_broken_pipe(self):
-        raise BrokenPipeError  # kws.cli ends the command; rich's own way out is exit status 1
+    def on_broken_pipe(self) -> None:
+        raise BrokenPipeError  # for kws.cli to handle; rich would exit with status 1
 
 
 console = _Console(highlight=False)
 
 
-def notify(line):
-    """Say one line on stderr, above a progress bar if there is one."""
+def notify(line: str) -> None:
+    """Print a one-line notice on stderr, or above the progress bar in a terminal."""
     if console.is_terminal:
-        console.print(f"kws: {line}", soft_wrap=True, markup=False)  # a command in it can be copied
+        console.print(f"kws: {line}", soft_wrap=True, markup=False)  # unwrapped, so that commands can be copied
     else:
         errors.notify(line)
 
 
 @contextmanager
-def bar(what, unit):
-    """Yield a callback(done, total or None) that draws a bar with rate and time left, or a line each quarter."""
+def bar(what: str, unit: str) -> Iterator[Callable[[int, int | None], None]]:
+    """Yield a callback(done, total or None) that draws a bar with the time left, or prints a line per quarter."""
     if not console.is_terminal:
         quarters = set()
 
-        def report(done, total):
+        def report(done: int, total: int | None) -> None:
             quarter = int(4 * done / total) if total else None
             if quarter not in quarters:
                 quarters.add(quarter)
@@ -47,39 +40,36 @@ def bar(what, unit):
 
         yield report
         return
-    counts = [DownloadColumn(), TransferSpeedColumn()] if unit == "bytes" else [MofNCompleteColumn()]
-    columns = [TextColumn("{task.description}"), BarColumn(), *counts, TimeElapsedColumn(), TimeRemainingColumn()]
-    with Progress(*columns, console=console, transient=True) as bar:
-        task = bar.add_task(what, total=None)
-        yield lambda done, total: bar.update(task, completed=done, total=total)
+    counts: list[rp.ProgressColumn] = [rp.MofNCompleteColumn()]
+    if unit == "bytes":
+        counts = [rp.DownloadColumn(), rp.TransferSpeedColumn()]
+    times = (rp.TimeElapsedColumn(), rp.TimeRemainingColumn())
+    with rp.Progress("{task.description}", rp.BarColumn(), *counts, *times, console=console, transient=True) as shown:
+        task = shown.add_task(what, total=None)
+        yield lambda done, total: shown.update(task, completed=done, total=total)
 
 
 @contextmanager
-def epochs(config):
+def epochs(config: Config) -> Iterator[Callable[[metrics.Row], None]]:
     """Yield a callback(row) that shows a run's epochs: loss, accuracy and time left."""
     if not console.is_terminal:
 
-        def line(row):
+        def line(row: metrics.Row) -> None:
             print(
-                f"{config.run_name}  epoch {row['epoch']}/{config.epochs}  train loss {row['train/loss']:.4f}  "
-                f"val loss {row['val/loss']:.4f}  val accuracy {row['val/accuracy']:.2%}  {row['time/epoch_s']:.2f} s",
+                f"{config.run_name}  epoch {row[metrics.EPOCH]}/{config.epochs}  "
+                f"train loss {row[metrics.TRAIN_LOSS]:.4f}  val loss {row[metrics.VAL_LOSS]:.4f}  "
+                f"val accuracy {row[metrics.VAL_ACCURACY]:.2%}  {row[metrics.EPOCH_S]:.2f} s",
                 flush=True,
             )
 
         yield line
         return
-    columns = [
-        TextColumn("{task.description}"),
-        BarColumn(),
-        TextColumn("epoch {task.completed:.0f}/{task.total:.0f}"),
-        TextColumn("{task.fields[figures]}"),
-        TimeRemainingColumn(),
-    ]
-    with Progress(*columns, console=console) as bar:
-        task = bar.add_task(config.run_name, total=config.epochs, figures="")
+    texts = ("epoch {task.completed:.0f}/{task.total:.0f}", "{task.fields[figures]}")
+    with rp.Progress("{task.description}", rp.BarColumn(), *texts, rp.TimeRemainingColumn(), console=console) as shown:
+        task = shown.add_task(config.run_name, total=config.epochs, figures="")
 
-        def update(row):
-            figures = f"loss {row['train/loss']:.4f}  val accuracy {row['val/accuracy']:.2%}"
-            bar.update(task, completed=row["epoch"], figures=figures)
+        def update(row: metrics.Row) -> None:
+            figures = f"loss {row[metrics.TRAIN_LOSS]:.4f}  val accuracy {row[metrics.VAL_ACCURACY]:.2%}"
+            shown.update(task, completed=row[metrics.EPOCH], figures=figures)
 
         yield update

@@ -1,21 +1,31 @@
-"""What a person sees in the terminal: progress while it lasts, tables at the end. Plain lines where stdout is none."""
+"""Results in the terminal: tables, and plain lines if stdout is no terminal."""
 
 import json
 import math
+from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from rich import box
 from rich.table import Table
 from rich.text import Text
 
 from kws import metrics
+from kws.config import Config
 from kws.formatting import count, percentage_points, seconds
 from kws.terminal.progress import console
 from kws.training.run_folder import read_config, read_summary
 
+if TYPE_CHECKING:  # these modules import torch or scipy
+    from kws.analysis.records import Excluded
+    from kws.analysis.study import Configuration, Study
+    from kws.data.corpus import Corpus
+    from kws.inference.predict import Prediction
+    from kws.sweep.runner import Status
 
-def corpus(corpus, config):
-    """Print splits, clips, speakers and the fingerprint of a loaded Corpus."""
+
+def corpus(corpus: "Corpus", config: Config) -> None:
+    """Print clips and speakers per split, the folder and the fingerprint of a corpus."""
     title = "synthetic corpus (espeak-ng, no real speech)" if config.data == "synthetic" else "Speech Commands v0.02"
     table = Table(title=title, title_justify="left")
     for name in ("split", *config.words, "speakers"):
@@ -29,133 +39,98 @@ def corpus(corpus, config):
     console.print(f"fingerprint  {corpus.fingerprint}")
 
 
-def run(folder):
-    """Print a finished run's result and where to look next."""
-    config, summary = read_config(Path(folder)), read_summary(Path(folder))
+def run(folder: Path) -> None:
+    """Print a finished run's result and where its files are."""
+    config, summary = read_config(folder), read_summary(folder)
+    data_info = config["data_info"]
+    errors = f"{summary[metrics.TEST_ERRORS]} of {data_info['test']} misclassified"
     table = Table(title=f"{config['run_name']} ({config['run_id']})", title_justify="left", show_header=False)
     table.add_column()
     table.add_column(justify="right")
-    clips = config["data_info"]["test"]
-    for name, value in (
-        ("data", "synthetic" if config["data_info"]["synthetic"] else config["data"]),
-        ("best epoch on validation", f"{summary['best/epoch']}"),
-        ("validation accuracy", f"{summary['best/val_accuracy']:.2%}"),
-        ("test accuracy", f"{summary['test/accuracy']:.2%} ({summary['test/errors']} of {clips} misclassified)"),
-        ("parameters", f"{summary['model/params']:,}"),
-        ("FLOPs a clip (network)", f"{summary['model/flops'] / 1e6:.2f} M"),
-        ("epoch time (median)", f"{summary['time/epoch_s_median']:.2f} s"),
-        ("run time", f"{summary['time/run_s']:.1f} s"),
-    ):
-        table.add_row(name, value)
+    table.add_row("data", "synthetic" if data_info["synthetic"] else config["data"])
+    table.add_row("best epoch on validation", f"{summary[metrics.BEST_EPOCH]}")
+    table.add_row("validation accuracy", f"{summary[metrics.BEST_VAL_ACCURACY]:.2%}")
+    table.add_row("test accuracy", f"{summary[metrics.TEST_ACCURACY]:.2%} ({errors})")
+    table.add_row("parameters", f"{summary[metrics.PARAMS]:,}")
+    table.add_row("FLOPs per clip (network)", f"{summary[metrics.FLOPS] / 1e6:.2f} M")
+    table.add_row("epoch time (median)", f"{summary[metrics.EPOCH_S_MEDIAN]:.2f} s")
+    table.add_row("run time", f"{summary[metrics.RUN_S]:.1f} s")
     console.print(table)
     line(f"run folder   {folder}")
     if summary[metrics.WANDB_URL]:
-        line(f"on W&B       {summary['wandb/url']}")
+        line(f"on W&B       {summary[metrics.WANDB_URL]}")
     if summary[metrics.WANDB_SYNC_DIR]:
-        line("look at it   wandb leet")
-        line(f"upload it    wandb sync {summary['wandb/sync_dir']}")
+        line("view it      wandb leet")
+        line(f"upload it    wandb sync {summary[metrics.WANDB_SYNC_DIR]}")
 
 
-def predictions(heard, as_json):
-    """Print Predictions: a row a file, or JSON with every window."""
+def predictions(predictions: Sequence["Prediction"], as_json: bool) -> None:
+    """Print one row per prediction; as JSON with every window."""
     if as_json:
-        print(json.dumps([vars(prediction) for prediction in heard], indent=2))
+        print(json.dumps([vars(item) for item in predictions], indent=2))
         return
-    if not console.is_terminal:  # lines that other programs can cut apart
-        for prediction in heard:
-            fields = (
-                prediction.file,
-                prediction.word,
-                f"{prediction.probability:.4f}",
-                f"{prediction.milliseconds:.2f} ms",
-            )
-            print(*fields, sep="\t")
+    if not console.is_terminal:  # tab-separated, for other programs
+        for item in predictions:
+            print(item.file, item.word, f"{item.probability:.4f}", f"{item.milliseconds:.2f} ms", sep="\t")
         return
     table = Table()
-    for name in ("file", "word", "probability", "at", "ms a clip"):
+    for name in ("file", "word", "probability", "at", "ms per clip"):
         table.add_column(name, justify="left" if name in ("file", "word") else "right", overflow="fold")
-    for prediction in heard:
-        table.add_row(
-            Text(prediction.file), prediction.word, f"{prediction.probability:.4f}", f"{prediction.start_s:.1f} s",
-            f"{prediction.milliseconds:.2f}",
-        )  # fmt: skip
+    for item in predictions:
+        numbers = (f"{item.probability:.4f}", f"{item.start_s:.1f} s", f"{item.milliseconds:.2f}")
+        table.add_row(Text(item.file), item.word, *numbers)
     console.print(table)
 
 
-def sweep_status(status):
-    """Print how a sweep stands: expected, finished, running, failed, missing configurations, the last two by name."""
-    counts = {"finished": status.finished, "running": status.running}
-    counts |= {"failed": len(status.failed), "missing": len(status.missing)}
-    figures = ", ".join(f"{number} {name}" for name, number in counts.items())
-    line(f"sweep {status.sweep_id}: {status.expected} configurations expected, {figures}")
+def sweep_status(status: "Status") -> None:
+    """Print how many trials of a sweep are finished, running, failed and missing, and the names of the last two."""
+    line(
+        f"sweep {status.sweep_id}: {status.expected} trials expected, {status.finished} finished, "
+        f"{status.running} running, {len(status.failed)} failed, {len(status.missing)} missing"
+    )
     for name, reason in status.failed.items():
         line(f"  failed   {name}: {reason}")
     for name in status.missing:
         line(f"  missing  {name}")
 
 
-def report(found, excluded, page):
-    """Print a report's studies as tables, the runs it left out, and where it lies."""
+def report(found: Sequence["Study"], excluded: Sequence["Excluded"], page: Path) -> None:
+    """Print a report's studies as tables, the excluded runs and the path of the page."""
     for study in found:
         console.print(study_table(study))
     for run in excluded:
-        line(f"left out: {run.name}: {run.reason}")
+        line(f"excluded: {run.name}: {run.reason}")
     line(f"report       {page}")
 
 
-def study_table(study):
-    """Return the comparison as a rich Table for the terminal, for 80 columns. Accuracies are in percent."""
+def study_table(study: "Study") -> Table:
+    """Return the comparison of a study's configurations for 80 columns. Accuracies are in percent."""
     title = f"{study.title}{' (synthetic data)' if study.synthetic else ''}: test accuracy over seeds"
-    result = Table(
-        title=Text(title),
-        title_justify="left",
-        box=box.SIMPLE_HEAD,
-        collapse_padding=True,
-        pad_edge=False,
-        caption_justify="left",
-    )
-    for head in (
-        _axis_name(study),
-        "seeds",
-        "val %",
-        "test % ± sd",
-        "95 % interval",
-        "params",
-        "FLOPs",
-        "epoch",
-    ):
-        result.add_column(Text(head), justify="left" if head == _axis_name(study) else "right")
-    shown = (
-        sorted(study.configurations, key=lambda configuration: -configuration.val.mean)[:20]
-        if study.is_search
-        else study.configurations
-    )
+    table = Table(title=Text(title), title_justify="left", box=box.SIMPLE_HEAD, collapse_padding=True, pad_edge=False)
+    table.add_column(Text(", ".join(study.parameters) or "configuration"))
+    for head in ("seeds", "val %", "test % ± sd", "95 % interval", "params", "FLOPs", "epoch"):
+        table.add_column(head, justify="right")
+    shown = study.configurations
+    if study.is_search:
+        shown = sorted(shown, key=lambda configuration: -configuration.val.mean)[:20]
     for configuration in shown:
-        mark = " *" if configuration is study.recommended and study.recommends else ""
-        spread = not math.isnan(configuration.test.sd)
-        result.add_row(
-            Text(configuration.short_label + mark),
-            str(configuration.val.n),
-            percentage_points(configuration.val.mean),
-            f"{percentage_points(configuration.test.mean)} ± {percentage_points(configuration.test.sd)}"
-            if spread
-            else percentage_points(configuration.test.mean),
-            f"{percentage_points(configuration.test.low)}–{percentage_points(configuration.test.high)}"
-            if spread
-            else "one run",
-            count(configuration.params),
-            count(configuration.flops),
-            seconds(configuration.epoch_s.mean),
-        )
+        marked = study.recommends and configuration is study.recommended
+        table.add_row(Text(f"{configuration.short_label}{' *' if marked else ''}"), *_numbers(configuration))
     if study.recommends:
-        result.caption = "* recommended, by validation accuracy; test accuracy is only reported"
-    return result
+        table.caption = "* recommended, by validation accuracy; test accuracy is only reported"
+        table.caption_justify = "left"
+    return table
 
 
-def _axis_name(study):
-    return ", ".join(study.parameters) or "configuration"
+def _numbers(configuration: "Configuration") -> tuple[str, ...]:
+    test, interval = percentage_points(configuration.test.mean), "one run"
+    if not math.isnan(configuration.test.sd):
+        test += f" ± {percentage_points(configuration.test.sd)}"
+        interval = f"{percentage_points(configuration.test.low)}–{percentage_points(configuration.test.high)}"
+    costs = (count(configuration.params), count(configuration.flops), seconds(configuration.epoch_s.mean))
+    return (str(configuration.val.n), percentage_points(configuration.val.mean), test, interval, *costs)
 
 
-def line(text):
-    """Print one line as it is, however long."""
+def line(text: str) -> None:
+    """Print one line without wrapping."""
     console.print(text, soft_wrap=True, markup=False)

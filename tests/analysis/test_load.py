@@ -1,4 +1,4 @@
-"""Runs read back: from folders, from the stand-in W&B server with the real client, and who is left out and why."""
+"""Reading runs from folders and, with the real client, from a test W&B server; excluded runs and their reasons."""
 
 import json
 
@@ -14,7 +14,7 @@ def reasons(results):
     return {item.name: item.reason for item in results.excluded}
 
 
-def test_runs_are_read_whole(tmp_path):
+def test_load_reads_settings_history_summary_predictions_and_layers(tmp_path):
     make_study(tmp_path, values=(20, 40), seeds=2, epochs=6)
     seen = []
     results = load([tmp_path], progress=lambda done, total: seen.append((done, total)))
@@ -28,18 +28,18 @@ def test_runs_are_read_whole(tmp_path):
     assert run.layers[0]["layer"] == "conv1"
 
 
-def test_a_single_run_folder_is_a_source_and_a_run_named_twice_counts_once(tmp_path):
+def test_a_run_folder_is_a_source_and_a_run_found_twice_counts_once(tmp_path):
     folder = make_run(tmp_path)
     assert len(load([folder, tmp_path]).runs) == 1
 
 
-def test_the_sweep_file_beside_the_runs_is_found(tmp_path):
+def test_the_sweep_file_in_the_run_directory_is_read(tmp_path):
     make_run(tmp_path, record={"sweep_id": "abc"})
     write_sweep(tmp_path, "abc", description="How many?", method="grid", parameters={})
     assert load([tmp_path]).sweeps["abc"]["description"] == "How many?"
 
 
-def test_unfinished_failed_and_duplicate_runs_are_named(tmp_path):
+def test_unfinished_failed_and_duplicate_runs_are_excluded_with_a_reason(tmp_path):
     make_run(tmp_path, seed=0, run_id="first")
     make_run(tmp_path, seed=0, run_id="again", record={"started": "2026-11-23T00:00:00+00:00"})
     make_run(tmp_path, seed=1, state="running")
@@ -48,7 +48,7 @@ def test_unfinished_failed_and_duplicate_runs_are_named(tmp_path):
     results = load([tmp_path])
     assert [run.run_id for run in results.runs] == ["first"]
     assert sorted(item.reason for item in results.excluded) == [
-        "duplicate: the same settings and data as first, which started first",
+        "duplicate: same settings and data as first, which started first",
         "failed: the disk is full",
         "running",
         "unfinished: it has no summary.json",
@@ -56,7 +56,7 @@ def test_unfinished_failed_and_duplicate_runs_are_named(tmp_path):
     assert {item.study for item in results.excluded} == {"single"}
 
 
-def test_other_data_is_no_duplicate(tmp_path):
+def test_a_run_on_other_data_is_not_a_duplicate(tmp_path):
     make_run(tmp_path, run_id="a", fingerprint="a" * 16)
     make_run(tmp_path, run_id="b", fingerprint="b" * 16)
     assert len(load([tmp_path]).runs) == 2
@@ -65,15 +65,15 @@ def test_other_data_is_no_duplicate(tmp_path):
 @pytest.mark.parametrize(
     ("name", "text", "reason"),
     [
-        ("config.json", "{", "config.json is not JSON"),
-        ("config.json", "[]", "config.json is not a JSON object"),
+        ("config.json", "{", "config.json: is not JSON"),
+        ("config.json", "[]", "config.json: is not a JSON object"),
         ("summary.json", '{"state": "finished"}', "no best/val_accuracy between 0 and 1"),
         ("metrics.csv", "", "it has no metrics"),
         ("predictions.csv", "clip,label,probability\na,7,0.5\n", "a label that is not 0 or 1"),
         ("predictions.csv", "clip\na\n", "cannot be read"),
     ],
 )
-def test_a_damaged_run_is_left_out_with_its_reason(tmp_path, name, text, reason):
+def test_a_damaged_run_is_excluded_with_a_reason(tmp_path, name, text, reason):
     make_run(tmp_path, seed=0)
     (make_run(tmp_path, seed=1) / name).write_text(text)
     results = load([tmp_path])
@@ -87,11 +87,14 @@ def test_a_damaged_run_is_left_out_with_its_reason(tmp_path, name, text, reason)
         ({"n_mels": "many"}, "config: n_mels is 'many', but must be a whole number"),
         ({"n_mels": [20]}, "config: n_mels is '[20]', but must be a whole number"),
         ({"groups": 3, "channels": 64}, "groups: 3 does not divide the 64 channels"),
-        ({"data_info": {}}, "its config says nothing about the data"),
-        ({"data_info": {"fingerprint": "f", "train": 1, "val": "x", "test": 1}}, "how many clips each split had"),
+        ({"data_info": {}}, "its config has no data_info"),
+        (
+            {"data_info": {"fingerprint": "f", "train": 1, "val": "x", "test": 1}},
+            "its data_info does not give the number",
+        ),
     ],
 )
-def test_a_config_that_cannot_be_is_left_out_with_its_reason(tmp_path, config, reason):
+def test_a_run_with_an_invalid_config_is_excluded_with_a_reason(tmp_path, config, reason):
     make_run(tmp_path, record=config)
     results = load([tmp_path])
     assert results.runs == [] and reason in results.excluded[0].reason
@@ -100,30 +103,30 @@ def test_a_config_that_cannot_be_is_left_out_with_its_reason(tmp_path, config, r
 @pytest.mark.parametrize(
     ("source", "message"),
     [
-        ("missing", "missing: is no folder here and no ENTITY/PROJECT of W&B; kws sweep or kws train make runs"),
-        ("./missing/runs", "./missing/runs: is no folder here and no ENTITY/PROJECT of W&B; kws sweep or kws train"),
-        ("", "is no folder here"),
-        ("a/b/c/d/e", "a/b/c/d/e: is no folder here"),
+        ("missing", "missing: is neither a folder nor ENTITY/PROJECT on W&B; run kws sweep or kws train first"),
+        ("./missing/runs", "./missing/runs: is neither a folder nor ENTITY/PROJECT on W&B; run kws sweep or kws train"),
+        ("", "is neither a folder"),
+        ("a/b/c/d/e", "a/b/c/d/e: is neither a folder"),
     ],
 )
-def test_a_source_that_is_nothing_is_refused(work, source, message):
-    with pytest.raises(KwsError, match="is no folder") as refused:
+def test_a_source_that_is_neither_a_folder_nor_a_wandb_path_is_rejected(work, source, message):
+    with pytest.raises(KwsError, match="is neither a folder") as rejected:
         load([source])
-    assert message in str(refused.value) and "\n" not in str(refused.value)
+    assert message in str(rejected.value) and "\n" not in str(rejected.value)
 
 
-def test_a_folder_without_runs_is_refused(tmp_path):
-    with pytest.raises(KwsError, match="holds no run; kws sweep or kws train make some"):
+def test_a_folder_without_runs_is_rejected(tmp_path):
+    with pytest.raises(KwsError, match="contains no run; run kws sweep or kws train first"):
         load([tmp_path])
 
 
 READ = """
 import json, sys
-from kws import results
+from kws.analysis.load import load
 from kws.errors import KwsError
 seen = []
 try:
-    found = results.load(sys.argv[1:], lambda done, total: seen.append([done, total]))
+    found = load(sys.argv[1:], lambda done, total: seen.append([done, total]))
 except KwsError as error:
     print("GOT " + json.dumps(str(error)))
 else:
@@ -149,7 +152,7 @@ def test_runs_read_from_wandb_equal_the_run_folders(online):
         assert remote[5:] == [predictions, layers] and len(predictions) == 16
 
 
-def test_a_sweep_is_read_by_its_path(online):
+def test_a_sweep_path_selects_the_runs_of_that_sweep(online):
     server, folder = online
     sweep_id = next(iter(server.sweeps))
     for path in (f"tester/words/{sweep_id}", f"tester/words/sweeps/{sweep_id}"):
@@ -164,7 +167,7 @@ def test_a_run_in_a_folder_and_on_wandb_counts_once(online):
     assert len(both["runs"]) == 6 and both["excluded"] == []
 
 
-def test_a_failing_share_of_the_requests_loses_no_run(online):
+def test_no_run_is_lost_when_a_tenth_of_the_requests_fail(online):
     server, folder = online
     server.fail(0.1)
     try:
@@ -181,23 +184,22 @@ def test_a_failing_share_of_the_requests_loses_no_run(online):
         ("tester/words/sweeps/nosuch", "W&B tester/words/nosuch: not found"),
     ],
 )
-def test_a_path_that_wandb_does_not_have_is_one_line(online, source, message):
+def test_an_unknown_wandb_path_is_reported_in_one_line(online, source, message):
     server, folder = online
     got = call(server, folder, READ, source)
     assert isinstance(got, str) and got.startswith(message) and "\n" not in got
 
 
-def test_without_an_account_one_line_says_how_to_get_one(online, tmp_path):
+def test_without_an_account_one_line_says_how_to_log_in(online, tmp_path):
     server, folder = online
     got = call(server, folder, READ, "tester/words", HOME=str(tmp_path), WANDB_API_KEY="")
     assert got == (
-        "W&B tester/words: no account is set up here; wandb login or $WANDB_API_KEY does that "
-        "(there is no such folder here either)"
+        "W&B tester/words: not logged in; run wandb login or set WANDB_API_KEY (there is no folder of this name either)"
     )
     assert json.dumps(got)
 
 
-def test_a_crashed_run_on_wandb_is_named(online):
+def test_a_crashed_run_on_wandb_is_excluded(online):
     server, folder = online
     run = next(iter(server.runs.values()))
     run.state = "crashed"

@@ -1,4 +1,4 @@
-"""Intervals, differences and corrections: against textbook values, their bounds, and how often they are right."""
+"""Intervals, differences and corrections, against textbook values, bounds and simulated coverage."""
 
 import math
 
@@ -29,33 +29,33 @@ def test_the_mean_interval_is_students_t():
 
 
 @pytest.mark.parametrize("interval", [mean_interval, lambda values: accuracy_interval(values, 100)])
-def test_one_value_has_a_mean_and_no_interval(interval):
+def test_a_single_value_has_no_interval(interval):
     result = interval([0.99])
     assert (result.n, result.mean) == (1, 0.99)
     assert all(math.isnan(value) for value in (result.sd, result.low, result.high))
 
 
 @given(st.lists(st.integers(0, 200), min_size=2, max_size=10))
-def test_an_accuracy_interval_stays_inside_and_holds_the_mean(errors):
+def test_an_accuracy_interval_lies_in_0_to_1_and_contains_the_mean(errors):
     result = accuracy_interval([1 - count / 200 for count in errors], 200)
     assert 0 <= result.low <= result.mean <= result.high <= 1
     assert result.low < result.high
 
 
-def test_no_error_at_all_is_not_certainty():
+def test_without_any_error_the_interval_still_has_a_width():
     few, more = (accuracy_interval([1.0] * n, 227) for n in (3, 5))
     assert few.high == 1 and few.low < more.low < 1
     assert more.low > 0.99
 
 
-def test_an_interval_near_one_reaches_further_down_than_up():
+def test_an_interval_near_one_is_longer_below_the_mean_than_above():
     result = accuracy_interval([0.995, 0.99, 0.985, 0.995, 0.99], 200)
     assert result.mean - result.low > result.high - result.mean > 0
 
 
 @pytest.mark.parametrize("seeds", [3, 5])
 @pytest.mark.parametrize("error", [0.002, 0.01, 0.03])
-def test_the_interval_covers_the_true_mean_as_often_as_it_says(seeds, error):
+def test_the_interval_has_at_least_its_nominal_coverage(seeds, error):
     chance = np.random.default_rng(seeds)
     counts = chance.binomial(455, error, size=(600, seeds))
     results = [accuracy_interval(1 - row / 455, 455) for row in counts]
@@ -86,14 +86,14 @@ def test_only_seeds_that_both_have_are_paired():
     assert math.isnan(paired_difference({0: 0.9}, {1: 0.8}).mean)
 
 
-def test_equal_differences_are_not_certainty_where_the_resolution_is_known():
+def test_with_a_known_resolution_equal_differences_have_an_interval():
     a, b = dict.fromkeys(range(3), 0.99), dict.fromkeys(range(3), 0.98)
     assert paired_difference(a, b).p == 0
     result = paired_difference(a, b, resolution=1 / 100)
     assert 0 < result.p < 0.1 and result.low < result.mean < result.high
 
 
-def test_without_a_difference_one_in_twenty_is_significant():
+def test_without_a_true_difference_about_five_percent_are_significant():
     chance = np.random.default_rng(0)
     found = 0
     for _ in range(1000):
@@ -121,7 +121,7 @@ def test_mcnemar_over_seeds_counts_clips_not_seeds():
     assert mcnemar([5, 5, 3, 0], [5, 2, 4, 0])[:2] == (1, 1)
 
 
-def test_importance_tells_signal_from_noise():
+def test_importance_separates_signal_from_noise():
     chance = np.random.default_rng(1)
     lr = chance.uniform(0, 1, 60)
     words = [str(value) for value in chance.integers(0, 3, 60)]

@@ -1,18 +1,17 @@
-"""The study object: which runs belong together, what is recommended, and sentences that change with the numbers."""
+"""Studies: which runs belong together, what is recommended, and the sentences made from the numbers."""
 
 import io
 
-import pytest
 from helpers.run_folders import CLIPS, make_run, make_study, write_sweep
-from kws.claims import claims
 from rich.console import Console
 
 from kws.analysis.load import load
 from kws.analysis.narrative import answer, conclusions
 from kws.analysis.study import studies
 from kws.report.charts import figures, pareto
+from kws.report.content import facts
+from kws.report.content import facts
 from kws.report.misclassified import misclassified
-from kws.report.page import facts_of
 from kws.terminal.tables import study_table
 
 
@@ -35,7 +34,7 @@ CLOSE = {
 }
 
 
-def test_a_clear_winner_is_taken_even_if_it_is_dear(tmp_path):
+def test_a_clear_winner_is_recommended_even_if_it_is_the_most_expensive(tmp_path):
     val = {
         20: [0.95, 0.945, 0.955, 0.95, 0.95],
         40: [0.96, 0.955, 0.96, 0.965, 0.96],
@@ -44,37 +43,37 @@ def test_a_clear_winner_is_taken_even_if_it_is_dear(tmp_path):
     found = study_of(tmp_path, val)
     assert found.verdict == "clear winner" and found.recommended.values == {"n_mels": 80}
     sentence = answer(found)[0]
-    assert sentence.startswith("Take n_mels 80: it has the highest mean validation accuracy (99.00 %, 5 seeds)")
-    assert "every other value is distinguishably lower, the nearest, n_mels 40, by 3.00 points" in sentence
-    assert "n_mels 80 is the largest value tried: a larger one may do as well." in conclusions(found)
+    assert sentence.startswith("Choose n_mels 80: it has the highest mean validation accuracy (99.00 %, 5 seeds)")
+    assert "every other value is significantly lower; the nearest, n_mels 40, by 3.00 points" in sentence
+    assert "n_mels 80 is the largest value tried; a larger one may be as good." in conclusions(found)
 
 
-def test_without_a_difference_the_cheapest_is_taken(tmp_path):
+def test_without_a_significant_difference_the_cheapest_is_recommended(tmp_path):
     found = study_of(tmp_path, CLOSE)
     assert found.verdict == "cheapest of equals"
     assert found.best.values == {"n_mels": 40} and found.recommended.values == {"n_mels": 20}
     sentence = answer(found)[0]
-    assert sentence.startswith("Take n_mels 20: it cannot be told from n_mels 40")
-    assert "its own mean is 0.10 points lower (at most 0.78 by the 95 % interval)." in sentence
-    assert "n_mels 20 is the smallest value tried: a smaller one may do as well." in conclusions(found)
+    assert sentence.startswith("Choose n_mels 20: it is not significantly different from n_mels 40")
+    assert "its own mean is 0.10 points lower (at most 0.78 points lower by the 95 % interval)." in sentence
+    assert "n_mels 20 is the smallest value tried; a smaller one may be as good." in conclusions(found)
 
 
-def test_a_cheapest_value_that_is_also_best_is_said_so(tmp_path):
+def test_the_sentence_says_that_the_best_value_is_also_the_cheapest(tmp_path):
     val = {20: [0.99] * 5, 40: [0.985, 0.99, 0.99, 0.985, 0.99], 80: [0.95, 0.955, 0.95, 0.945, 0.95]}
     sentence = answer(study_of(tmp_path, val))[0]
-    assert sentence.startswith("Take n_mels 20: it has the highest mean validation accuracy (99.00 %, 5 seeds)")
-    assert "needs the fewest FLOPs" in sentence and sentence.endswith("; n_mels 80 is distinguishably lower.")
+    assert sentence.startswith("Choose n_mels 20: it has the highest mean validation accuracy (99.00 %, 5 seeds)")
+    assert "needs the fewest FLOPs" in sentence and sentence.endswith("; n_mels 80 is significantly lower.")
 
 
 def test_the_choice_is_made_on_validation_and_never_on_test(tmp_path):
     test = {20: [0.90] * 5, 40: [0.90] * 5, 80: [1.0] * 5}
     found = study_of(tmp_path, CLOSE, test=test)
     assert found.recommended.values == {"n_mels": 20}
-    assert "On the 200 test clips n_mels 20 scores 90.00 % in the mean of 5 seeds" in answer(found)[1]
+    assert "On the 200 test clips n_mels 20 scores 90.00 % on average over 5 seeds" in answer(found)[1]
     assert any("n_mels 80 is 10.00 points better than n_mels 40" in line for line in conclusions(found))
 
 
-def test_too_few_seeds_recommend_nothing(tmp_path):
+def test_too_few_seeds_give_no_recommendation(tmp_path):
     found = study_of(tmp_path, {value: accuracies[:2] for value, accuracies in CLOSE.items()})
     assert found.verdict == "too few seeds" and not found.recommends
     assert answer(found)[0] == (
@@ -83,22 +82,22 @@ def test_too_few_seeds_recommend_nothing(tmp_path):
     )
 
 
-def test_one_seed_recommends_nothing(tmp_path):
+def test_one_seed_gives_no_recommendation(tmp_path):
     found = study_of(tmp_path, {value: accuracies[:1] for value, accuracies in CLOSE.items()})
     assert found.verdict == "one seed"
-    assert answer(found)[0].startswith("No recommendation: with one seed a configuration, a difference")
+    assert answer(found)[0].startswith("No recommendation: with one seed per configuration, a difference")
     assert answer(found)[1].endswith("(one run, no interval).")
-    assert all(claim.verdict == "not confirmed" for claim in claims(found))
 
 
-def test_one_configuration_compares_nothing(tmp_path):
+def test_one_configuration_gives_no_comparison(tmp_path):
     found = study_of(tmp_path, {20: CLOSE[20]})
     assert answer(found)[0] == (
-        "Nothing was compared: all 5 runs have the same settings but for the seed, and reach 98.60 % on validation."
+        "Nothing was compared: all 5 runs have the same settings except the seed, "
+        "and their mean is 98.60 % on validation."
     )
 
 
-def test_studies_and_data_sets_are_kept_apart(tmp_path):
+def test_each_study_name_and_data_set_is_a_study(tmp_path):
     make_study(tmp_path / "a", "n_mels", seeds=1)
     make_study(tmp_path / "b", "groups", (1, 2), seeds=1)
     make_study(tmp_path / "c", "n_mels", seeds=1, fingerprint="e" * 16, synthetic=True, data="synthetic")
@@ -112,7 +111,7 @@ def test_studies_and_data_sets_are_kept_apart(tmp_path):
     assert all(item.parameters == [item.name] for item in found)
 
 
-def test_the_question_and_the_missing_cells_come_from_the_sweep_file(tmp_path):
+def test_the_question_and_the_missing_configurations_come_from_the_sweep_file(tmp_path):
     parameters = {"n_mels": {"values": [20, 40]}, "seed": {"values": [0, 1, 2]}, "study": {"value": "n_mels"}}
     write_sweep(
         tmp_path, "abc", description="Question: how many bands? And more.", method="grid", parameters=parameters
@@ -140,7 +139,7 @@ def test_sweep_files_that_fix_other_settings_are_studies_of_their_own(tmp_path):
     assert small.missing == ["n_mels 20, seed 2", "n_mels 40, seed 2"]  # though the other sweep has these seeds
 
 
-def test_cells_are_missing_by_what_their_values_mean(tmp_path):
+def test_missing_configurations_are_found_by_value_whatever_its_spelling(tmp_path):
     parameters = {"lr": {"values": ["1e-3", 0.003]}, "seed": {"min": 0, "max": 2}, "study": {"value": "lr"}}
     write_sweep(tmp_path, "abc", method="grid", parameters=parameters)
     for lr in (0.001, 0.003):
@@ -150,7 +149,7 @@ def test_cells_are_missing_by_what_their_values_mean(tmp_path):
     assert found.missing == ["lr 0.001, seed 2", "lr 0.003, seed 2"]
 
 
-def test_a_capped_grid_misses_nothing_when_its_cap_is_reached(tmp_path):
+def test_a_grid_with_a_run_cap_is_complete_when_the_cap_is_reached(tmp_path):
     write_sweep(tmp_path, "abc", method="grid", run_cap=2, parameters={"seed": {"values": [0, 1, 2, 3]}})
     for seed in (0, 1):
         make_run(tmp_path, seed=seed, record={"sweep_id": "abc"})
@@ -158,8 +157,8 @@ def test_a_capped_grid_misses_nothing_when_its_cap_is_reached(tmp_path):
     assert found.missing == []
 
 
-def test_the_best_is_the_best_over_the_seeds_that_all_have(tmp_path):
-    """Seeds 0 to 3 are hard ones, and n_mels 40 has only those: better on each of them, lower in its own mean."""
+def test_the_best_configuration_is_the_best_over_the_shared_seeds(tmp_path):
+    """n_mels 40 has only the hard seeds 0 to 3: it is better for each of them, but its own mean is lower."""
     accuracies = {20: [0.95, 0.955, 0.95, 0.955, 0.99, 0.99, 0.99, 0.99], 40: [0.965, 0.965, 0.96, 0.97]}
     found = study_of(tmp_path, accuracies)
     assert found.recommended.values == {"n_mels": 40} and found.shared_seeds == [0, 1, 2, 3]
@@ -168,21 +167,23 @@ def test_the_best_is_the_best_over_the_seeds_that_all_have(tmp_path):
     assert "it has the highest mean validation accuracy (96.50 %, 4 shared seeds)" in answer(found)[0]
 
 
-def test_a_stray_run_takes_no_recommendation_away(tmp_path):
+def test_a_configuration_with_one_run_does_not_prevent_a_recommendation(tmp_path):
     make_run(tmp_path, n_mels=30, study="n_mels")
     found = study_of(tmp_path, CLOSE)
     assert found.recommends and len(found.comparisons) == 2
-    assert "Not compared, with fewer than 3 seeds: n_mels 30." in conclusions(found)
+    assert "Not compared (fewer than 3 seeds): n_mels 30." in conclusions(found)
 
 
-def test_values_of_one_cost_and_one_mean_are_called_so(tmp_path):
+def test_the_sentence_names_values_of_equal_mean_and_cost(tmp_path):
     found = study_of(tmp_path, {0.001: [0.98, 0.99, 0.98], 0.01: [0.99, 0.98, 0.98]}, name="lr")
-    said = answer(found)[0]
-    assert said.startswith("Take lr 0.001: it has, as lr 0.01 does, the highest mean validation accuracy (98.33 %, 3 ")
-    assert "but lr 0.01 cannot be told from it and needs as many FLOPs (7.14 M)" in said
+    sentence = answer(found)[0]
+    assert sentence.startswith(
+        "Choose lr 0.001: it has, like lr 0.01, the highest mean validation accuracy (98.33 %, 3 "
+    )
+    assert "but lr 0.01 is not significantly different and needs as many FLOPs (7.14 M)" in sentence
 
 
-def test_seeds_that_deal_their_own_test_clips_are_compared_and_counted_clip_by_clip(tmp_path):
+def test_test_clips_that_differ_by_seed_are_compared_and_counted_per_clip(tmp_path):
     for seed in range(3):
         for n_mels in (20, 40):
             clips = CLIPS[40 * seed : 40 * seed + 40]
@@ -190,33 +191,33 @@ def test_seeds_that_deal_their_own_test_clips_are_compared_and_counted_clip_by_c
     (found,) = studies(load([tmp_path]))
     assert found.comparisons[0].clips is not None
     assert misclassified(found)[2] == 120
-    assert "On the 40 (of each seed's own) test clips" in answer(found)[1]
+    assert "On the 40 test clips (different for each seed) n_mels" in answer(found)[1]
 
 
-def test_mixed_libraries_and_threads_are_pointed_out(tmp_path):
+def test_different_libraries_and_thread_counts_are_reported(tmp_path):
     make_run(tmp_path, seed=0, record={"versions": {"torch": "2.11.0"}, "features_prefetched": False})
     make_run(tmp_path, seed=1, record={"versions": {"torch": "2.13.0"}, "features_prefetched": True}, threads=2)
     (found,) = studies(load([tmp_path]))
     text = " ".join(conclusions(found))
-    assert "2 sets of library versions" in text and "2 numbers of threads" in text and "2 ways of making" in text
-    assert facts_of(found)["Software"] == "torch 2.11.0 and 2.13.0"
+    assert "2 sets of library versions" in text and "2 thread counts" in text and "2 ways of computing" in text
+    assert facts(found)["Software"] == "torch 2.11.0 and 2.13.0"
 
 
-def test_the_smallest_value_that_there_is_has_no_smaller_one(tmp_path):
+def test_no_smaller_value_is_suggested_than_the_smallest_possible(tmp_path):
     found = study_of(tmp_path, {1: [0.99] * 3, 2: [0.95] * 3}, name="groups")
     assert found.recommended.values == {"groups": 1}
-    assert not any("may do as well" in line for line in conclusions(found))
+    assert not any("may be as good" in line for line in conclusions(found))
 
 
-def test_runs_of_several_machines_are_pointed_out(tmp_path):
+def test_runs_from_several_machines_are_reported(tmp_path):
     make_run(tmp_path, seed=0)
     make_run(tmp_path, seed=1, record={"host": "other", "git_commit": "1" * 40})
     (found,) = studies(load([tmp_path]))
-    assert "The runs come from 2 machines: compare their epoch times with care." in conclusions(found)
-    assert "The runs come from 2 versions of the code: compare their results with care." in conclusions(found)
+    assert "The runs used 2 machines: compare their epoch times with care." in conclusions(found)
+    assert "The runs used 2 versions of the code: compare their results with care." in conclusions(found)
 
 
-def test_the_table_for_the_terminal_fits_80_columns(tmp_path):
+def test_the_terminal_table_fits_80_columns(tmp_path):
     found = study_of(tmp_path, CLOSE)
     text = io.StringIO()
     Console(file=text, width=80).print(study_table(found))
@@ -225,65 +226,6 @@ def test_the_table_for_the_terminal_fits_80_columns(tmp_path):
     assert "98.60" in row and "±" in row and "M" in row and "–" in row
     assert "recommended, by validation accuracy" in text.getvalue()
     assert all(len(line) <= 80 for line in lines)
-
-
-EQUAL = [0.985, 0.985, 0.985, 0.985, 0.985]
-
-
-def verdicts(found):
-    return {claim.text: claim.verdict for claim in claims(found)}
-
-
-def test_the_claims_of_equality_and_of_the_best_follow_the_numbers(tmp_path):
-    close = study_of(tmp_path / "a", CLOSE, test=CLOSE)
-    assert set(verdicts(close).values()) == {"not confirmed"}
-    equal = study_of(tmp_path / "d", CLOSE, test={20: EQUAL, 40: EQUAL, 80: EQUAL})
-    assert verdicts(equal)["All n_mels give about the same test accuracy."] == "confirmed"
-    worse = [0.955, 0.95, 0.955, 0.95, 0.96]
-    apart = study_of(tmp_path / "b", CLOSE, test={20: EQUAL, 40: worse, 80: worse})
-    assert verdicts(apart)["All n_mels give about the same test accuracy."] == "refuted"
-    assert verdicts(apart)["n_mels 20 is the best."] == "confirmed"
-    beaten = study_of(tmp_path / "c", CLOSE, test={20: worse, 40: EQUAL, 80: worse})
-    assert verdicts(beaten)["n_mels 20 is the best."] == "refuted"
-
-
-@pytest.mark.parametrize(("jitter_80", "verdict"), [(0.03, "confirmed"), (0.004, "not confirmed"), (0.0, "refuted")])
-def test_the_claim_of_instability_follows_the_spread_of_the_last_epochs(tmp_path, jitter_80, verdict):
-    for value, jitter in ((20, 0.004), (40, 0.004), (80, jitter_80)):
-        for seed in range(8):
-            make_run(tmp_path, seed=seed, accuracy=0.95, jitter=jitter, epochs=10, study="n_mels", n_mels=value)
-    (found,) = studies(load([tmp_path]))
-    assert verdicts(found)["n_mels 80 trains less stably."] == verdict
-
-
-def test_the_claims_about_groups_follow_the_numbers(tmp_path):
-    make_study(tmp_path, "groups", (1, 2, 4), seeds=6, n_mels=20, channels=64)
-    (found,) = studies(load([tmp_path]))
-    judged = {claim.text: claim for claim in claims(found)}
-    flops = judged["FLOPs double with each doubling of groups."]
-    assert flops.verdict == "refuted" and "They fall" in flops.evidence
-    params = judged["Parameters halve with each doubling of groups."]
-    assert params.verdict == "refuted" and "68,140, 37,420, 22,060" in params.evidence
-    assert judged["Epoch time does not change with groups."].verdict == "confirmed"
-
-
-def test_epoch_time_that_changes_and_flops_that_double_turn_the_verdicts(tmp_path):
-    for groups in (1, 2, 4):
-        for seed in range(4):
-            summary = {
-                "time/epoch_s_median": groups + seed / 100,
-                "model/flops": 1e6 * groups,
-                "model/params": 64000 / groups,
-            }
-            make_run(tmp_path, seed=seed, groups=groups, study="groups", summary=summary)
-    (found,) = studies(load([tmp_path]))
-    assert list(verdicts(found).values()) == ["refuted", "confirmed", "confirmed"]
-
-
-def test_other_studies_have_no_claims(tmp_path):
-    make_study(tmp_path, "channels", (8, 16), seeds=3)
-    (found,) = studies(load([tmp_path]))
-    assert claims(found) == []
 
 
 def kinds(found):
@@ -314,7 +256,7 @@ def test_a_random_search_over_one_setting_is_a_search(tmp_path):
     assert found.is_search and kinds(found)[0] == "parallel" and found.missing == []
 
 
-def test_as_many_errors_added_in_another_order_are_no_front_of_their_own():
+def test_rounding_differences_add_no_point_to_the_pareto_front():
     assert pareto([(1.0, 0.9947136563876651), (2.0, 0.9947136563876653)]) == [0]
 
 
