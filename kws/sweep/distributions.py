@@ -1,74 +1,66 @@
-"""W&B's parameter forms: what a sweep file may say about one setting, and the values that this stands for.
+"""W&B's parameter distributions: what a sweep file may specify for one setting, and the values that it stands for.
 
-The forms and their defaults are those of https://docs.wandb.ai/models/sweeps/sweep-config-keys. A draw goes
-through the quantile (the inverse of the cumulative distribution), so one formula a form serves random and bayes.
+The names and defaults are those of https://docs.wandb.ai/models/sweeps/sweep-config-keys. Values are drawn through
+the quantile (the inverse of the cumulative distribution), so one formula per form serves random and bayes.
 """
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from statistics import NormalDist
+from typing import Any
 
 from kws.config import SETTINGS, checked
 from kws.errors import KwsError
 from kws.formatting import one_line
 
 Value = bool | int | float | str | tuple[str, ...]  # of a setting
+Numbers = dict[str, float]
 
-# Form: keys that it must have, and keys that it may have with their defaults.
-FORMS = {
+# Form (W&B's `distribution`): the keys that it requires, and optional keys with their defaults.
+RANGE = ("min", "max")
+NORMAL: Numbers = {"mu": 0.0, "sigma": 1.0}
+STEP: Numbers = {"q": 1}  # an int, so that multiples of it are whole numbers
+FORMS: dict[str, tuple[tuple[str, ...], Numbers]] = {
     "constant": (("value",), {}),
     "categorical": (("values",), {}),
     "categorical_w_probabilities": (("values", "probabilities"), {}),
-    "int_uniform": (("min", "max"), {}),
-    "uniform": (("min", "max"), {}),
-    "q_uniform": (("min", "max"), {"q": 1}),
-    "log_uniform": (("min", "max"), {}),
-    "q_log_uniform": (("min", "max"), {"q": 1}),
-    "inv_log_uniform": (("min", "max"), {}),
-    "log_uniform_values": (("min", "max"), {}),
-    "q_log_uniform_values": (("min", "max"), {"q": 1}),
-    "inv_log_uniform_values": (("min", "max"), {}),
-    "normal": ((), {"mu": 0.0, "sigma": 1.0}),
-    "q_normal": ((), {"mu": 0.0, "sigma": 1.0, "q": 1}),
-    "log_normal": ((), {"mu": 0.0, "sigma": 1.0}),
-    "q_log_normal": ((), {"mu": 0.0, "sigma": 1.0, "q": 1}),
+    "int_uniform": (RANGE, {}),
+    **{form: (RANGE, {}) for form in ("uniform", "log_uniform", "log_uniform_values")},
+    **{form: (RANGE, {}) for form in ("inv_log_uniform", "inv_log_uniform_values")},
+    **{form: (RANGE, STEP) for form in ("q_uniform", "q_log_uniform", "q_log_uniform_values")},
+    **{form: ((), NORMAL) for form in ("normal", "log_normal")},
+    **{form: ((), NORMAL | STEP) for form in ("q_normal", "q_log_normal")},
 }
 CHOICES = ("constant", "categorical", "categorical_w_probabilities")
-# The formats' min and max are logarithms in log_uniform and inv_log_uniform, values in the others.
-EXPONENTS = ("log_uniform", "q_log_uniform", "inv_log_uniform")
+EXPONENTS = ("log_uniform", "q_log_uniform", "inv_log_uniform")  # min and max are logarithms
 
 
 @dataclass(frozen=True)
 class Parameter:
-    """One setting of a sweep: `form` is W&B's distribution, `numbers` its min, max, mu, sigma and q."""
+    """One setting of a sweep. `numbers` are its form's min, max, mu, sigma and q, as pairs."""
 
     name: str
     form: str
-    values: tuple = ()
-    probabilities: tuple = ()
-    numbers: tuple = ()
+    values: tuple[Value, ...] = ()
+    probabilities: tuple[float, ...] = ()
+    numbers: tuple[tuple[str, float], ...] = ()
 
     @property
-    def is_fixed(self):
-        """Whether every run gets one same value."""
+    def is_fixed(self) -> bool:
+        """Whether all trials have the same value."""
         return self.form == "constant"
 
-    def quantile(self, u):
-        """Return the value below which the share `u` of the draws lies, 0 <= u <= 1; one of `values` for choices."""
+    def quantile(self, u: float) -> Value:
+        """Return the value below which a fraction `u` of the draws lies, 0 <= u <= 1; for choices, one of `values`."""
         if self.form in CHOICES:
-            weights = self.probabilities or (1,) * len(self.values)
-            rest = u * sum(weights)
-            for value, weight in zip(self.values, weights, strict=True):
-                rest -= weight
-                if weight and rest < 0:
-                    return value
-            return next(value for value, weight in zip(self.values[::-1], weights[::-1], strict=True) if weight)
+            return self._choice(u)
         numbers = dict(self.numbers)
         if "sigma" in numbers:
-            # The tails beyond one draw in 10^12 are infinitely far: cut them.
+            low, high = -math.inf, math.inf
+            # The quantiles of 0 and 1 are infinite: clip them at one draw in 10^12.
             value = numbers["mu"] + numbers["sigma"] * NormalDist().inv_cdf(min(max(u, 1e-12), 1 - 1e-12))
             value = math.exp(value) if "log_" in self.form else value
-            low, high = -math.inf, math.inf
         else:
             low, high = _bounds(self.form, numbers)
             if self.form == "int_uniform":
@@ -80,37 +72,47 @@ class Parameter:
             value = min(max(value, low), high)
         return _to_multiple(value, numbers["q"], low, high) if "q" in numbers else value
 
-    def grid(self, where):
-        """Return all the values, as W&B's grid search takes them. Raises KwsError where the form has too many."""
+    def _choice(self, u: float) -> Value:
+        weights = self.probabilities or (1,) * len(self.values)
+        rest = u * sum(weights)
+        for value, weight in zip(self.values, weights, strict=True):
+            rest -= weight
+            if weight and rest < 0:
+                return value
+        return next(value for value, weight in zip(self.values[::-1], weights[::-1], strict=True) if weight)
+
+    def grid(self, where: str) -> tuple[Value, ...]:
+        """Return all values, as W&B's grid search enumerates them. Raises KwsError if the form is continuous."""
         numbers = dict(self.numbers)
         if self.form in ("constant", "categorical"):
             return self.values
         if self.form == "int_uniform":
-            return tuple(range(numbers["min"], numbers["max"] + 1))
-        if self.form == "q_uniform":  # W&B's grid leaves max out
+            return tuple(range(int(numbers["min"]), int(numbers["max"]) + 1))
+        if self.form == "q_uniform":  # W&B's grid excludes max
             steps = math.ceil((numbers["max"] - numbers["min"]) / numbers["q"] - 1e-9)
             return tuple(_tidy(numbers["min"] + step * numbers["q"]) for step in range(steps))
         raise KwsError(
             f"{where}: {self.name} is {self.form}, which method grid cannot enumerate; "
-            "list values, or take method random or bayes"
+            "list values, or use method random or bayes"
         )
 
 
-def read_parameter(name, spec, where):
-    """Return the Parameter that `spec` (the mapping under `name` in a sweep file) means.
+def read_parameter(name: str, spec: object, where: str) -> Parameter:
+    """Return the Parameter that `spec` (the mapping under `name` in a sweep file) describes.
 
-    Raises KwsError at a form that W&B does not have, at a value that the setting does not take, and at a
-    distribution that cannot give values of the setting's type.
+    Raises KwsError if W&B has no such distribution, the setting does not accept a value, or the distribution cannot
+    give values of the setting's type.
     """
     place = f"{where}: {name}"
     if not isinstance(spec, dict):
         raise KwsError(f"{place} is {one_line(spec)!r}; write a mapping such as {{value: …}} or {{values: […]}}")
     if "parameters" in spec:
-        raise KwsError(f"{place}: nested parameters have no setting to go to; settings are flat")
+        raise KwsError(f"{place}: nested parameters are not supported; all settings are flat")
     form = spec.get("distribution", _implied_form(spec))
-    if form not in FORMS:
-        known = ", ".join(FORMS)
-        raise KwsError(f"{place}: {_form_problem(form)}; known: {known}")
+    if form is None:
+        raise KwsError(f"{place}: has no value, values, min and max, or distribution; add one of them")
+    if not isinstance(form, str) or form not in FORMS:
+        raise KwsError(f"{place}: distribution {one_line(form)!r} is not supported; use one of {', '.join(FORMS)}")
     required, optional = FORMS[form]
     given = {key: value for key, value in spec.items() if key != "distribution"}
     for key in required:
@@ -125,7 +127,7 @@ def read_parameter(name, spec, where):
     return _read_numbers(name, form, {**optional, **given}, where)
 
 
-def _implied_form(spec):
+def _implied_form(spec: Mapping[str, Any]) -> str | None:
     if "value" in spec:
         return "constant"
     if "values" in spec:
@@ -136,38 +138,32 @@ def _implied_form(spec):
     return None
 
 
-def _form_problem(form):
-    if form is None:
-        return "says neither value nor values nor min and max nor a distribution"
-    if form in ("beta", "q_beta"):
-        return f"the distribution {form} is not carried out here"
-    return f"there is no distribution {one_line(form)!r}"
-
-
-def _read_choices(name, form, given, where):
-    values = [given["value"]] if form == "constant" else given["values"]
-    if not isinstance(values, list) or not values:
-        raise KwsError(f"{where}: {name}: values must be a list of at least one value")
-    values = tuple(checked(name, value, where) for value in values)
+def _read_choices(name: str, form: str, given: Mapping[str, Any], where: str) -> Parameter:
+    place = f"{where}: {name}"
+    listed = [given["value"]] if form == "constant" else given["values"]
+    if not isinstance(listed, list) or not listed:
+        raise KwsError(f"{place}: values must be a list of at least one value")
+    values = tuple(checked(name, value, where) for value in listed)
     if len(set(values)) != len(values):
         twice = next(value for value in values if values.count(value) > 1)
-        raise KwsError(f"{where}: {name}: lists {one_line(twice)} twice; a cell is run once")
-    probabilities = given.get("probabilities", ())
-    if form == "categorical_w_probabilities":
-        if not isinstance(probabilities, list) or len(probabilities) != len(values):
-            raise KwsError(f"{where}: {name}: needs one probability for each of its {len(values)} values")
-        probabilities = tuple(_number(name, "probabilities", item, where) for item in probabilities)
-        if min(probabilities) < 0 or sum(probabilities) <= 0:
-            raise KwsError(f"{where}: {name}: probabilities must be 0 or more, and one above 0")
-    return Parameter(name, form, values=values, probabilities=probabilities)
+        raise KwsError(f"{place}: lists {one_line(twice)} twice; remove one")
+    if form != "categorical_w_probabilities":
+        return Parameter(name, form, values)
+    weights = given["probabilities"]
+    if not isinstance(weights, list) or len(weights) != len(values):
+        raise KwsError(f"{place}: needs one probability for each of its {len(values)} values")
+    probabilities = tuple(_number(place, "probabilities", item) for item in weights)
+    if min(probabilities) < 0 or sum(probabilities) <= 0:
+        raise KwsError(f"{place}: probabilities must be 0 or more, and one above 0")
+    return Parameter(name, form, values, probabilities)
 
 
-def _read_numbers(name, form, given, where):
+def _read_numbers(name: str, form: str, given: Mapping[str, object], where: str) -> Parameter:
     place = f"{where}: {name}"
     kind = SETTINGS[name].type
     if kind not in (int, float):
-        raise KwsError(f"{place} is no number, so {form} cannot be drawn for it; list values")
-    numbers = {key: _number(name, key, value, where) for key, value in given.items()}
+        raise KwsError(f"{place} is not a number, so {form} cannot be used for it; list values")
+    numbers = {key: _number(place, key, value) for key, value in given.items()}
     if numbers.get("q", 1) <= 0:
         raise KwsError(f"{place}: q is {numbers['q']:g}, but must be above 0")
     if numbers.get("sigma", 1) < 0:
@@ -179,44 +175,48 @@ def _read_numbers(name, form, given, where):
         raise KwsError(f"{place}: int_uniform needs whole numbers as min and max")
     parameter = Parameter(name, form, numbers=tuple(sorted(numbers.items())))
     if "min" in numbers:
-        if numbers["min"] > numbers["max"]:
-            raise KwsError(f"{place}: min {numbers['min']:g} is above max {numbers['max']:g}")
-        if "log" in form and form not in EXPONENTS and numbers["min"] <= 0:
-            raise KwsError(f"{place}: min is {numbers['min']:g}, but a logarithm needs it above 0")
-        try:
-            low, high = _bounds(form, numbers)
-        except OverflowError:
-            raise KwsError(f"{place}: {form} takes logarithms as min and max, and exp of these overflows") from None
-        if "q" in numbers and math.floor(high / numbers["q"] + 1e-9) < math.ceil(low / numbers["q"] - 1e-9):
-            raise KwsError(f"{place}: no multiple of q {numbers['q']:g} lies between {low:g} and {high:g}")
-        for u in (0.0, 1.0):
-            checked(name, parameter.quantile(u), where)
+        _check_range(place, form, numbers)
+        checked(name, parameter.quantile(0.0), where)
+        checked(name, parameter.quantile(1.0), where)
     return parameter
 
 
-def _number(name, key, value, where):
+def _check_range(place: str, form: str, numbers: Numbers) -> None:
+    if numbers["min"] > numbers["max"]:
+        raise KwsError(f"{place}: min {numbers['min']:g} is above max {numbers['max']:g}")
+    if "log" in form and form not in EXPONENTS and numbers["min"] <= 0:
+        raise KwsError(f"{place}: min is {numbers['min']:g}, but a logarithm needs it above 0")
+    try:
+        low, high = _bounds(form, numbers)
+    except OverflowError:
+        raise KwsError(f"{place}: {form} takes logarithms as min and max, and exp of these overflows") from None
+    if "q" in numbers and math.floor(high / numbers["q"] + 1e-9) < math.ceil(low / numbers["q"] - 1e-9):
+        raise KwsError(f"{place}: no multiple of q {numbers['q']:g} is between {low:g} and {high:g}")
+
+
+def _number(place: str, key: str, value: object) -> float:
     if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
         hint = "; YAML reads 1e-3 as text, write 0.001" if isinstance(value, str) else ""
-        raise KwsError(f"{where}: {name}: {key} is {one_line(value)!r}, but must be a number{hint}")
+        raise KwsError(f"{place}: {key} is {one_line(value)!r}, but must be a number{hint}")
     return value
 
 
-def _bounds(form, numbers):
+def _bounds(form: str, numbers: Numbers) -> tuple[float, float]:
     low, high = numbers["min"], numbers["max"]
-    if form == "inv_log_uniform":  # log(1/x) lies between min and max
+    if form == "inv_log_uniform":  # log(1/x) is between min and max
         return math.exp(-high), math.exp(-low)
     if form in EXPONENTS:
         return math.exp(low), math.exp(high)
     return low, high
 
 
-def _to_multiple(value, q, low, high):
+def _to_multiple(value: float, q: float, low: float, high: float) -> float:
     lowest = math.ceil(low / q - 1e-9) if math.isfinite(low) else -math.inf
     highest = math.floor(high / q + 1e-9) if math.isfinite(high) else math.inf
     count = min(max(round(value / q), lowest), highest)
     return min(max(_tidy(count * q), low), high)
 
 
-def _tidy(value):
+def _tidy(value: float) -> float:
     # 3 * 0.1 is 0.30000000000000004; whole numbers stay whole.
     return value if isinstance(value, int) else float(f"{value:.12g}")

@@ -1,90 +1,108 @@
-"""The engine of a sweep: starts cells, listens to them, ends them, and records how each one ended."""
+"""The engine of a sweep: starts trials, receives their messages, stops them, and records how each one ended."""
 
 import contextlib
 import os
 import signal
 import time
-from collections import deque
+from collections import Counter, deque
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 from pathlib import Path
+from typing import Protocol
 
 from kws.config import Config
 from kws.errors import KwsError
 from kws.formatting import one_line
 from kws.machine import usable_cpus
-from kws.sweep import worker as sweep_worker
-from kws.sweep.storage import Attempt
+from kws.metrics import EPOCH, Row
+from kws.sweep import worker
+from kws.sweep.spec import Sweep
+from kws.sweep.storage import Attempt, SharedSweep, TrialStatus
 from kws.training.run_folder import is_finished, read_metric
 
 POLL_S = 0.5
-OTHERS_POLL_S = 2.0  # how often to look for cells that other workers left
-DEATHS = 5  # as often a cell's process may die without an epoch of progress, before the cell counts as failed
-FAILURES_FROM_THE_START = 3
-SERVER_DIED = 255  # multiprocessing's exit status of a process whose fork server is gone; it may be at work still
-TERMINATE_S = 90  # for a cell to write its checkpoint and end its W&B run
+CLAIM_POLL_S = 2.0  # how often to look for trials that other workers abandoned
+MAX_DEATHS = 5  # a trial fails when its process dies so often in a row without completing an epoch
+MAX_FIRST_FAILURES = 3
+SERVER_DIED = 255  # multiprocessing's exit status of a process whose fork server died; the process may still be running
+TERMINATE_S = 90  # for a trial to write its checkpoint and end its W&B run
 LAST_LINES = 8
 
 
 @dataclass
-class Running:
-    """A cell at work in this process's care. `row` is its last epoch's, `reason` why it failed, in its own words."""
+class RunningTrial:
+    """A trial that this engine runs. `row` holds the metrics of its last epoch."""
 
     attempt: Attempt
     config: Config
     process: BaseProcess
     connection: Connection
     log: Path
-    began: float = field(default_factory=time.monotonic)
-    row: dict = field(default_factory=dict)
-    reason: str = ""
-    anew: bool = False  # whether another attempt has to be another run
+    started: float = field(default_factory=time.monotonic)
+    row: Row = field(default_factory=dict)
+    failure: worker.Failure | None = None
+
+    @property
+    def seconds(self) -> float:
+        """The time since its start."""
+        return time.monotonic() - self.started
+
+
+class Display(Protocol):
+    """Shows the user the progress of a sweep."""
+
+    def print_line(self, line: str) -> None: ...
+
+    def update(self, counts: Mapping[str, int], running: Sequence[RunningTrial], seconds_left: float | None) -> None:
+        """Show how many trials are in each state, the trials running here, and the estimated time left."""
 
 
 class Engine:
-    """Keeps `jobs` cells at work until none is left."""
+    """Keeps `jobs` trials running until none remain."""
 
-    def __init__(self, sweep, shared, jobs, retry_failed, display, received):
+    def __init__(
+        self, sweep: Sweep, shared: SharedSweep, jobs: int, retry_failed: bool, display: Display, received: list[int]
+    ) -> None:
         self.sweep, self.shared, self.jobs, self.display = sweep, shared, jobs, display
-        self.received = received  # signals that came, oldest first
+        self.received = received  # signals, oldest first
         self.retry_failed_until = shared.newest() if retry_failed else -1
-        self.running = []
-        self.outcomes = []  # of the cells that ended here: True finished, False failed
-        self.stopped = ""
-        self.seconds = deque(maxlen=50)  # that finished cells took
-        self.look_at = 0.0  # when to look for cells to claim, and how the others stand
+        self.running: list[RunningTrial] = []
+        self.outcomes: list[bool] = []  # of the trials that ended here: whether they finished
+        self.stopped = ""  # "signal" or "failures"
+        self.durations: deque[float] = deque(maxlen=50)  # of trials that finished here, in seconds
+        self.next_claim = 0.0  # when to look for trials to claim, and at the other workers' progress
+        self.states: dict[int, TrialStatus] = {}
 
-    def work(self):
-        """Return why it ended: "" (no cell is left), "signal" or "failures"."""
+    def work(self) -> int:
+        """Run trials until none remain or the sweep is stopped; return the signal that stopped it, else 0."""
         try:
             while not self.stopped:
                 self.shared.heartbeat()
-                if time.monotonic() >= self.look_at:
-                    self.look_at = time.monotonic() + OTHERS_POLL_S
+                if time.monotonic() >= self.next_claim:
+                    self.next_claim = time.monotonic() + CLAIM_POLL_S
                     self._fill()
-                    states = self.shared.states()
-                    if not self.running and self._all_ended(states):
+                    self.states = self.shared.states()
+                    if not self.running and self._all_ended():
                         break
-                self._show(states)
-                self._listen()
+                self._show()
+                self._poll()
                 self._check_stop()
-            self._show(self.shared.states())
+            self.states = self.shared.states()
+            self._show()
         finally:
-            self._stop_cells()
-        return self.stopped
+            self._stop_trials()
+        return self.received[0] if self.stopped == "signal" else 0
 
-    def _all_ended(self, states):
-        """Whether every cell is finished or has failed for good."""
-        ended = [
-            state
-            for state in states.values()
-            if state.state == "finished" or state.state == "failed" and state.trial.number > self.retry_failed_until
-        ]
-        return len(ended) == self.sweep.expected
+    def _all_ended(self) -> bool:
+        """Whether every trial is finished or has failed and is not to be retried."""
+        states, limit = self.states.values(), self.retry_failed_until
+        ended = sum(status.state == "finished" or status.failed_after(limit) for status in states)
+        return ended == self.sweep.expected
 
-    def _fill(self):
-        """Claim and start cells until `jobs` are at work or none is to be had."""
+    def _fill(self) -> None:
+        """Claim and start trials until `jobs` are running, or none remain."""
         while len(self.running) < self.jobs and not self.stopped:
             attempt = self.shared.claim(self.retry_failed_until)
             if attempt is None:
@@ -92,147 +110,148 @@ class Engine:
             self._start(attempt)
             self._check_stop()
 
-    def _start(self, attempt):
+    def _start(self, attempt: Attempt) -> None:
         try:
-            config = self.sweep.config(attempt.drawn)
+            config = self.sweep.config(attempt.overrides)
         except KwsError as error:
-            # As under W&B's agents: this run fails, the others are done.
+            # As with W&B's agents, this trial fails and the others are run.
             self.shared.give_up(attempt, "failed", str(error))
-            self.display.say(f"cell {attempt.cell} failed: {error}")
+            self.display.print_line(f"trial {attempt.trial} failed: {error}")
             return
-        folder = self.sweep.run_dir / attempt.run_id
-        if is_finished(folder):  # the sweep died after the run ended and before it was recorded
-            self._finished(attempt, config, folder)
+        if is_finished(self.sweep.run_dir / attempt.run_id):  # the sweep died before it recorded the finished run
+            self._finished(attempt, config)
             return
-        log = self.sweep.folder / "logs" / f"{attempt.cell:04d}.log"
-        context = sweep_worker.fork_server(config)
+        log = self.sweep.folder / "logs" / f"{attempt.trial:04d}.log"
+        context = worker.fork_server(config)
         receiver, sender = context.Pipe(duplex=False)
         cpus = max(1, usable_cpus() // self.jobs)
         arguments = (sender, os.path.abspath(log), os.getcwd(), config, attempt.run_id, self.sweep.sweep_id, cpus)
-        process = context.Process(target=sweep_worker.run_cell, args=arguments, daemon=True)
-        cell = Running(attempt, config, process, receiver, log)
+        process = context.Process(target=worker.run_trial, args=arguments, daemon=True)
+        trial = RunningTrial(attempt, config, process, receiver, log)
         try:
             process.start()
-            self.running.append(cell)
-        except (OSError, EOFError) as error:  # the fork server was killed; the next start makes a new one
-            self._died(cell, f"could not be started ({type(error).__name__})")
+            self.running.append(trial)
+        except (OSError, EOFError) as error:  # the fork server was killed; the next start creates a new one
+            self._died(trial, f"could not be started ({type(error).__name__})")
         finally:
             sender.close()
 
-    def _listen(self):
-        """Wait for news of the cells, at most POLL_S, and act on it."""
-        ready = wait([item for cell in self.running for item in (cell.connection, cell.process.sentinel)], POLL_S)
-        for cell in list(self.running):
-            if cell.connection in ready or cell.process.sentinel in ready:
-                self._receive(cell)
-            if cell.process.sentinel in ready:
-                cell.process.join()
-                self.running.remove(cell)
-                cell.connection.close()
-                self._ended(cell)
-                self.look_at = 0.0
+    def _poll(self) -> None:
+        """Wait at most POLL_S for messages from the trials or their end, and handle them."""
+        ready = wait([item for trial in self.running for item in (trial.connection, trial.process.sentinel)], POLL_S)
+        for trial in list(self.running):
+            ended = trial.process.sentinel in ready
+            if ended or trial.connection in ready:
+                self._receive(trial)
+            if ended:
+                trial.process.join()
+                self.running.remove(trial)
+                trial.connection.close()
+                self._ended(trial)
+                self.next_claim = 0.0
 
-    def _receive(self, cell):
+    def _receive(self, trial: RunningTrial) -> None:
         try:
-            while cell.connection.poll():
-                kind, content = cell.connection.recv()
-                if kind != "epoch":
-                    cell.reason, cell.anew = content, kind == "cannot go on"
+            while trial.connection.poll():
+                message: worker.Message = trial.connection.recv()
+                if isinstance(message, worker.Failure):
+                    trial.failure = message
                     continue
-                cell.row = content
-                if not self.shared.note_epoch(cell.attempt, content["epoch"]):
-                    cell.process.kill()  # another worker took us for dead and has the cell now
+                trial.row = message
+                if not self.shared.record_epoch(trial.attempt, int(message[EPOCH])):
+                    trial.process.kill()  # another worker marked this one as stale and now runs the trial
         except (EOFError, OSError):  # the process is gone, perhaps in the middle of a message
             pass
 
-    def _ended(self, cell):
-        code = cell.process.exitcode
+    def _ended(self, trial: RunningTrial) -> None:
+        code, pid = trial.process.exitcode, trial.process.pid
+        assert code is not None and pid is not None  # it has ended
         if code == 0:
-            self._finished(cell.attempt, cell.config, self.sweep.run_dir / cell.attempt.run_id, cell)
-        elif code == sweep_worker.FAILED:
-            self._failed(cell, cell.reason or f"its process exited with status {code}")
+            self._finished(trial.attempt, trial.config, trial.seconds)
+        elif code == worker.FAILED:
+            self._failed(trial, trial.failure or worker.Failure(f"its process exited with status {code}"))
         elif code == SERVER_DIED:
             with contextlib.suppress(ProcessLookupError):
-                os.kill(cell.process.pid, signal.SIGKILL)
-            self._died(cell, "was lost with the fork server")
-        elif self.stopped or code > 128:  # told to end: it has written a checkpoint
-            self.shared.give_up(cell.attempt, "preempted")
+                os.kill(pid, signal.SIGKILL)
+            self._died(trial, "was lost with the fork server")
+        elif self.stopped or code > 128:  # preempted: it has written a checkpoint
+            self.shared.give_up(trial.attempt, "preempted")
         else:
-            self._died(cell, f"was killed by signal {-code}" if code < 0 else f"exited with status {code}")
+            self._died(trial, f"was killed by signal {-code}" if code < 0 else f"exited with status {code}")
 
-    def _died(self, cell, how):
-        if self.shared.deaths(cell.attempt.cell) + 1 >= DEATHS:
-            self._failed(cell, f"its process {how}, for the {DEATHS}th time without an epoch of progress")
+    def _died(self, trial: RunningTrial, how: str) -> None:
+        if self.shared.deaths(trial.attempt.trial) + 1 >= MAX_DEATHS:
+            reason = f"its process {how}, {MAX_DEATHS} times in a row without completing an epoch"
+            self._failed(trial, worker.Failure(reason))
         else:
-            self.shared.give_up(cell.attempt, "died", how)
-            self.display.say(f"{cell.config.run_name}: its process {how}; it will be run again")
+            self.shared.give_up(trial.attempt, "died", how)
+            self.display.print_line(f"{trial.config.run_name}: its process {how}; it will be restarted")
 
-    def _finished(self, attempt, config, folder, cell=None):
+    def _finished(self, attempt: Attempt, config: Config, seconds: float | None = None) -> None:
+        folder = self.sweep.run_dir / attempt.run_id
         try:
             value = read_metric(folder, self.sweep.metric)
         except KwsError as error:
             self.shared.give_up(attempt, "failed", str(error))
             self.outcomes.append(False)
-            self.display.say(f"{config.run_name} failed: {error}")
+            self.display.print_line(f"{config.run_name} failed: {error}")
             return
         if not self.shared.finish(attempt, value):
             return
         self.outcomes.append(True)
-        if cell:
-            self.seconds.append(time.monotonic() - cell.began)
-        self.display.say(f"{config.run_name} finished: {self.sweep.metric} {value:.6g} ({folder})")
+        if seconds is not None:
+            self.durations.append(seconds)
+        self.display.print_line(f"{config.run_name} finished: {self.sweep.metric} {value:.6g} ({folder})")
 
-    def _failed(self, cell, reason):
-        lines = _last_lines(cell.log)
-        if cell.anew:
-            reason += " (--retry-failed does)"
-        self.shared.give_up(cell.attempt, "failed", "\n".join([reason, *lines]), cell.anew)
+    def _failed(self, trial: RunningTrial, failure: worker.Failure) -> None:
+        lines = _last_lines(trial.log)
+        reason = failure.reason if failure.resumable else f"{failure.reason} (with --retry-failed)"
+        self.shared.give_up(trial.attempt, "failed", "\n".join([reason, *lines]), fresh=not failure.resumable)
         self.outcomes.append(False)
-        self.display.say(f"{cell.config.run_name} failed: {one_line(reason, 300)}; the end of {cell.log}:")
+        self.display.print_line(f"{trial.config.run_name} failed: {one_line(reason, 300)}; the end of {trial.log}:")
         for line in lines:
-            self.display.say(f"    {one_line(line, 200)}")
+            self.display.print_line(f"    {one_line(line, 200)}")
 
-    def _check_stop(self):
-        if self.received and not self.stopped:
+    def _check_stop(self) -> None:
+        if self.stopped:
+            return
+        first = self.outcomes[:MAX_FIRST_FAILURES]
+        if self.received:
             self.stopped = "signal"
-            self.display.say("stopping: the runs at work write a checkpoint (again, to end them at once)")
-        first = self.outcomes[:FAILURES_FROM_THE_START]
-        if len(first) == FAILURES_FROM_THE_START and not any(first) and not self.stopped:
+            self.display.print_line("stopping: running trials write their checkpoints (repeat to kill them at once)")
+        elif len(first) == MAX_FIRST_FAILURES and not any(first):
             self.stopped = "failures"
-            self.display.say(f"stopping: the first {FAILURES_FROM_THE_START} runs here failed, so the rest would too")
+            self.display.print_line(f"stopping: the first {MAX_FIRST_FAILURES} trials here failed")
 
-    def _stop_cells(self):
-        """End the cells at work: SIGTERM, on which they write a checkpoint; then, or on a second signal, SIGKILL."""
+    def _stop_trials(self) -> None:
+        """Stop running trials by SIGTERM, so that they write a checkpoint; later, or on a second signal, by SIGKILL."""
         if self.running:
             self.stopped = self.stopped or "failures"
-        for cell in self.running:
-            cell.process.terminate()
+        for trial in self.running:
+            trial.process.terminate()
         deadline = time.monotonic() + TERMINATE_S
         while self.running:
             if time.monotonic() > deadline or len(self.received) > 1:
-                for cell in self.running:
-                    cell.process.kill()
+                for trial in self.running:
+                    trial.process.kill()
             self.shared.heartbeat()
-            self._listen()
+            self._poll()
 
-    def _show(self, states):
-        counts = {"finished": 0, "running": 0, "failed": 0}
-        for state in states.values():
-            if state.state in counts:
-                counts[state.state] += 1
-        self.display.show(counts, self.running, self._seconds_left(counts))
+    def _show(self) -> None:
+        counts = Counter[str](status.state for status in self.states.values())
+        self.display.update(counts, self.running, self._seconds_left(counts))
 
-    def _seconds_left(self, counts):
-        """Estimate from the cells that finished here; None before the first."""
-        if not self.seconds:
+    def _seconds_left(self, counts: Mapping[str, int]) -> float | None:
+        """Return an estimate from the trials that finished here, None before the first."""
+        if not self.durations:
             return None
-        mean = sum(self.seconds) / len(self.seconds)
-        begun = sum(min(time.monotonic() - cell.began, mean) for cell in self.running)
-        left = (self.sweep.expected - counts["finished"] - counts["failed"]) * mean - begun
+        mean = sum(self.durations) / len(self.durations)
+        done = sum(min(trial.seconds, mean) for trial in self.running)
+        left = (self.sweep.expected - counts["finished"] - counts["failed"]) * mean - done
         return max(left, 0) / max(len(self.running), counts["running"], 1)
 
 
-def _last_lines(path):
+def _last_lines(path: Path) -> list[str]:
     try:
         with open(path, "rb") as file:
             file.seek(max(0, file.seek(0, os.SEEK_END) - 8192))

@@ -1,32 +1,35 @@
-"""Where a sweep's storage is: a journal file, below runs/ or on a shared disk, or a database."""
+"""Opens the storage of a sweep: a journal file, in the run folder or on a shared disk, or a database."""
 
 import fcntl
 import os
 import time
+from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
 
 import optuna
+from optuna.storages.journal import JournalFileBackend, JournalFileSymlinkLock
 
 from kws.errors import KwsError
 from kws.formatting import one_line
+from kws.sweep.spec import Sweep
 
 JOURNAL_START = b'{"op_code"'
+CONNECT_ATTEMPTS = 5
 
 
-class JournalLock:
-    """The journal's lock, by the kernel: it ends with its holder, however that ends.
+class JournalLock(JournalFileSymlinkLock):
+    """The journal's lock, held through the kernel, so that it is released when its process ends for any reason.
 
-    Optuna's own locks are files that a killed process leaves behind; all others then wait for 30 s. Each holder
-    first removes a last line that a crash left unfinished, which Optuna would otherwise refuse for ever.
+    Optuna's own locks are files that a killed process leaves behind; all other processes then wait for 30 s. Each
+    holder first removes an incomplete last line, left by a crash, because Optuna would reject the journal.
     """
 
-    def __init__(self, journal):
+    def __init__(self, journal: Path) -> None:
         self._journal = journal
-        self._file = None
 
-    def acquire(self):
+    def acquire(self) -> bool:
         file = open(f"{self._journal}.lock", "a")
         fcntl.flock(file, fcntl.LOCK_EX)
         self._file = file
@@ -38,72 +41,75 @@ class JournalLock:
                 journal.truncate(size - len(tail) + tail.rfind(b"\n") + 1)
         return True
 
-    def release(self):
+    def release(self) -> None:
         self._file.close()
 
 
 @contextmanager
-def storage_errors():
+def storage_errors() -> Iterator[None]:
     """Turn the loss of the storage into a KwsError."""
     import sqlalchemy.exc
 
     try:
         yield
     except (sqlalchemy.exc.SQLAlchemyError, optuna.exceptions.StorageInternalError) as error:
-        cause = error.__cause__ or error
-        reason = one_line(getattr(cause, "orig", None) or cause, 200)
-        raise KwsError(f"--storage: the database was lost ({reason}); start the sweep again and it goes on") from error
+        reason = _database_problem(error.__cause__ or error)
+        raise KwsError(f"--storage: the database connection failed ({reason}); re-run the command to resume") from error
 
 
-def has_storage(sweep, url):
-    """Whether the sweep's journal exists; a database is taken to exist."""
-    return bool(url and "://" in url) or _journal_path(sweep, url).exists()
+def has_storage(sweep: Sweep, storage: str | None) -> bool:
+    """Whether the sweep's journal exists; a database is assumed to exist."""
+    return _is_url(storage) or _journal_path(sweep, storage).exists()
 
 
-def _with_driver(url):
-    # SQLAlchemy's default driver for postgresql:// differs between its versions: take the one that is installed.
-    scheme, separator, rest = url.partition("://")
-    if scheme in ("postgresql", "postgres"):
-        scheme = "postgresql+psycopg" if find_spec("psycopg") else "postgresql+psycopg2"
-    return scheme + separator + rest
+def open_storage(sweep: Sweep, storage: str | None) -> optuna.storages.BaseStorage:
+    """Return the Optuna storage for a database URL or the path of a journal file; by default the sweep's own journal.
+
+    Raises KwsError if it cannot be used.
+    """
+    if storage and _is_url(storage):
+        return _open_database(storage)
+    return _open_journal(_journal_path(sweep, storage))
 
 
-def _may_be_journal(path):
+def _is_url(storage: str | None) -> bool:
+    return storage is not None and "://" in storage
+
+
+def _journal_path(sweep: Sweep, storage: str | None) -> Path:
+    return Path(os.path.abspath(storage or sweep.folder / "journal.log"))
+
+
+def _open_journal(path: Path) -> optuna.storages.JournalStorage:
+    not_a_journal = f"{path}: is not a sweep journal"
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if not _may_be_journal(path):  # the lock removes an incomplete last line: not from a foreign file
+            raise KwsError(f"{not_a_journal}; choose another --storage")
+        lock = JournalLock(path)
+        backend = JournalFileBackend(str(path), lock_obj=lock)
+        lock.acquire()
+        lock.release()
+        return optuna.storages.JournalStorage(backend)
+    except OSError as error:
+        problem = f"{path}: the sweep's journal cannot be used ({error.strerror})"
+        raise KwsError(f"{problem}; choose another place with --storage") from error
+    except (ValueError, KeyError) as error:
+        raise KwsError(f"{not_a_journal} ({one_line(error)}); choose another --storage") from error
+
+
+def _may_be_journal(path: Path) -> bool:
     if not path.exists():
         return True
     with open(path, "rb") as file:
         return JOURNAL_START.startswith(file.read(len(JOURNAL_START)))
 
 
-def _journal_path(sweep, url):
-    return Path(os.path.abspath(url or sweep.folder / "journal.log"))
-
-
-def open_storage(sweep, url):
-    """Return the Optuna storage that `url` means: a database URL, a journal file's path, or None, the sweep's own.
-
-    Raises KwsError where it cannot be used.
-    """
-    if not (url and "://" in url):
-        path = _journal_path(sweep, url)
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            if not _may_be_journal(path):  # the lock cuts off half a line: never of a file of somebody else's
-                raise KwsError(f"{path}: is no journal of a sweep; choose another --storage")
-            lock = JournalLock(path)
-            backend = optuna.storages.journal.JournalFileBackend(str(path), lock_obj=lock)
-            lock.acquire()
-            lock.release()
-            return optuna.storages.JournalStorage(backend)
-        except OSError as error:
-            raise KwsError(
-                f"{path}: the sweep's journal cannot be used ({error.strerror}); give a --storage"
-            ) from error
-        except (ValueError, KeyError) as error:
-            raise KwsError(f"{path}: is no journal of a sweep ({one_line(error)}); choose another --storage") from error
+def _open_database(url: str) -> optuna.storages.RDBStorage:
     import sqlalchemy.exc
 
-    for tries_left in (4, 3, 2, 1, 0):
+    attempts = 0
+    while True:
         try:
             return optuna.storages.RDBStorage(_with_driver(url), engine_kwargs={"pool_pre_ping": True})
         except ImportError as error:
@@ -112,10 +118,22 @@ def open_storage(sweep, url):
                 "for PostgreSQL: pip install psycopg2-binary"
             ) from error
         except (sqlalchemy.exc.IntegrityError, sqlalchemy.exc.ProgrammingError) as error:
-            # Two workers that find an empty database make its tables at once; the loser finds them made.
-            if not tries_left:
-                raise KwsError(f"--storage: the database refused: {one_line(error.orig)}") from error
+            # Two workers that find an empty database create its tables at once; the slower one fails and tries again.
+            attempts += 1
+            if attempts == CONNECT_ATTEMPTS:
+                raise KwsError(f"--storage: the database reports: {_database_problem(error)}") from error
             time.sleep(0.2)
         except (sqlalchemy.exc.SQLAlchemyError, RuntimeError, ValueError) as error:
-            reason = one_line(getattr(error, "orig", None) or error, 200)
-            raise KwsError(f"--storage: the database cannot be used: {reason}") from error
+            raise KwsError(f"--storage: the database cannot be used: {_database_problem(error)}") from error
+
+
+def _with_driver(url: str) -> str:
+    # SQLAlchemy's default driver for postgresql:// depends on its version: choose the one that is installed.
+    scheme, separator, rest = url.partition("://")
+    if scheme in ("postgresql", "postgres"):
+        scheme = "postgresql+psycopg" if find_spec("psycopg") else "postgresql+psycopg2"
+    return scheme + separator + rest
+
+
+def _database_problem(error: BaseException) -> str:
+    return one_line(getattr(error, "orig", None) or error, 200)

@@ -1,57 +1,74 @@
-"""A sweep file without a server: every cell an ordinary run, in a process of its own, once, whatever is killed."""
+"""Runs a sweep file without a server: every trial is an ordinary run in its own process, done once and resumable."""
 
 import signal
-from contextlib import contextmanager
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 from kws.config import resolve
 from kws.data.layout import find
 from kws.errors import KwsError
 from kws.files import write_text
 from kws.machine import usable_cpus
-from kws.sweep.spec import load_sweep, sweep_file
+from kws.sweep.distributions import Value
+from kws.sweep.spec import Sweep, load_sweep, sweep_file
 from kws.sweep.worker import check_temporary_folder
 from kws.training.tracker import check_mode
+
+if TYPE_CHECKING:
+    from kws.sweep.engine import Display
+    from kws.sweep.storage import TrialStatus
 
 
 @dataclass(frozen=True)
 class Status:
-    """How a sweep stands. `failed` maps a failed cell's run name to its reason; `missing` are names of unrun cells."""
+    """The state of a sweep. `failed` maps a failed trial's run name to the reason; `missing` are waiting trials' names.
+
+    `signal` is the signal that stopped this worker, 0 if there was none.
+    """
 
     sweep_id: str
     expected: int
     finished: int
     running: int
-    failed: dict = field(default_factory=dict)
-    missing: tuple = ()
-
-
-@dataclass(frozen=True)
-class Outcome(Status):
-    """How a call of `run` ended: `stopped` is "", "failures" or "signal", `signal` the signal's number."""
-
-    stopped: str = ""
+    failed: dict[str, str]
+    missing: tuple[str, ...]
     signal: int = 0
 
     @property
-    def exit_status(self):
-        """0 when every cell is finished, 1 when cells failed or are missing, 128 + signal after a signal."""
-        if self.stopped == "signal":
+    def exit_status(self) -> int:
+        """0 if every trial is finished, 1 if trials failed or are missing, 128 + signal after a signal."""
+        if self.signal:
             return 128 + self.signal
         return 0 if self.finished == self.expected else 1
 
 
-def run(path, assignments, storage, count, make_display, jobs=None, retry_failed=False):
-    """Work off the sweep file `path`, sharing it with whoever else does; return the Outcome when no cell is left.
+def run(
+    path: str | Path,
+    assignments: Iterable[str],
+    storage: str | None,
+    count: int | None,
+    make_display: Callable[[Sweep], AbstractContextManager["Display"]],
+    jobs: int | None = None,
+    retry_failed: bool = False,
+) -> Status:
+    """Run the trials of the sweep file `path`, shared with other workers; return its Status when none remain.
 
-    assignments: texts KEY=VALUE over the file's parameters. jobs: cells at once, default one a usable CPU. storage: an
-    Optuna storage URL or the path of a journal file, default a journal in the sweep's folder. count: runs of a
-    random or bayes sweep, in place of run_cap. Raises KwsError, before anything runs, at what a person can mend.
+    Args:
+        assignments: texts KEY=VALUE that override the file's parameters.
+        storage: an Optuna storage URL or the path of a journal file; default a journal in the sweep's folder.
+        count: number of trials of a random or bayes sweep, in place of run_cap.
+        jobs: trials at once; default one per usable CPU.
+
+    Raises:
+        KwsError: an error the user can fix, before anything runs where it can be known then.
     """
     sweep = load_sweep(path, assignments, count)
     jobs = usable_cpus() if jobs is None else jobs
     if not 1 <= jobs <= 1024:
-        raise KwsError(f"--jobs: is {jobs}, but must lie between 1 and 1024")
+        raise KwsError(f"--jobs: is {jobs}, but must be between 1 and 1024")
     _check_data(sweep)
     check_temporary_folder()
     check_mode()
@@ -63,60 +80,62 @@ def run(path, assignments, storage, count, make_display, jobs=None, retry_failed
         shared = SharedSweep(sweep, storage)
         (sweep.folder / "logs").mkdir(parents=True, exist_ok=True)
         _copy_file(sweep)
-        with make_display(sweep) as shown:
-            stopped = Engine(sweep, shared, jobs, retry_failed, shown, received).work()
-            number = received[0] if stopped == "signal" else 0
-            outcome = Outcome(**_standing(sweep, shared.states()), stopped=stopped, signal=number)
-            shown.end(outcome)
-            return outcome
+        with make_display(sweep) as display:
+            stopped_by = Engine(sweep, shared, jobs, retry_failed, display, received).work()
+        return replace(_status(sweep, shared.states()), signal=stopped_by)
 
 
-def _check_data(sweep):
-    """Raise KwsError where the sweep's data are missing, in place of a failure in each cell."""
-    if any(name in sweep.searched for name in ("data", "data_dir", "words")):
-        return  # cells of several data sets; each tells of its own
-    values = {name: parameter.values[0] for name, parameter in sweep.parameters.items() if parameter.is_fixed}
-    config = resolve((sweep.path, {name: values[name] for name in ("data", "data_dir", "words") if name in values}))
-    find(config.data_dir, config.data, config.words)
-
-
-def status(path, assignments=(), storage=None, count=None):
-    """Return the Status of a sweep; start nothing, and make nothing where there is nothing yet."""
+def status(
+    path: str | Path, assignments: Iterable[str] = (), storage: str | None = None, count: int | None = None
+) -> Status:
+    """Return the Status of a sweep; nothing is started, and no file is written where there is none yet."""
     sweep = load_sweep(path, assignments, count)
     from kws.sweep.journal import has_storage, storage_errors
     from kws.sweep.storage import SharedSweep
 
     with storage_errors():
         states = SharedSweep(sweep, storage).states() if has_storage(sweep, storage) else {}
-    return Status(**_standing(sweep, states))
+    return _status(sweep, states)
 
 
-def _standing(sweep, states):
-    failed, missing, counts = {}, [], {"finished": 0, "running": 0}
-    for cell in range(sweep.expected):
-        state = states.get(cell)
-        if state and state.state in counts:
-            counts[state.state] += 1
-        elif state and state.state == "failed":
-            failed[_name(sweep, cell, state)] = state.trial.user_attrs.get("error", "").partition("\n")[0]
+def _check_data(sweep: Sweep) -> None:
+    """Raise KwsError if the sweep's data set is missing, instead of one failure per trial."""
+    settings = ("data", "data_dir", "words")
+    if any(name in sweep.searched for name in settings):
+        return  # trials with several data sets: each reports its own
+    config = resolve((sweep.path, {name: sweep.fixed[name] for name in settings if name in sweep.fixed}))
+    find(config.data_dir, config.data, config.words)
+
+
+def _status(sweep: Sweep, states: Mapping[int, "TrialStatus"]) -> Status:
+    counts = {"finished": 0, "running": 0}
+    failed: dict[str, str] = {}
+    missing: list[str] = []
+    for trial in range(sweep.expected):
+        known = states.get(trial)
+        if known and known.state in counts:
+            counts[known.state] += 1
+            continue
+        attributes = known.last.user_attrs if known and known.last else {}
+        name = _name(sweep, trial, attributes.get("overrides"))
+        if known and known.state == "failed":
+            failed[name] = attributes.get("error", "").partition("\n")[0]
         else:
-            missing.append(_name(sweep, cell, state))
-    counts |= {"sweep_id": sweep.sweep_id, "expected": sweep.expected}
-    return counts | {"failed": failed, "missing": tuple(missing)}
+            missing.append(name)
+    return Status(sweep.sweep_id, sweep.expected, counts["finished"], counts["running"], failed, tuple(missing))
 
 
-def _name(sweep, cell, state):
-    drawn = state.trial.user_attrs.get("drawn") if state and state.trial else None
-    if drawn is None and sweep.method == "bayes":
-        return f"cell {cell}"
+def _name(sweep: Sweep, trial: int, overrides: Mapping[str, Value] | None) -> str:
+    if overrides is None and sweep.method == "bayes":
+        return f"trial {trial}"
     try:
-        return sweep.config(sweep.drawn(cell) if drawn is None else drawn).run_name
+        return sweep.config(sweep.overrides(trial) if overrides is None else overrides).run_name
     except KwsError:
-        return f"cell {cell}"
+        return f"trial {trial}"
 
 
-def _copy_file(sweep):
-    """Keep the sweep file as it is run, with --set applied, beside the journal."""
+def _copy_file(sweep: Sweep) -> None:
+    """Write the sweep file as it is run, with --set applied, beside the journal."""
     import yaml
 
     text = yaml.safe_dump(sweep.content, sort_keys=False, allow_unicode=True)
@@ -124,13 +143,14 @@ def _copy_file(sweep):
 
 
 @contextmanager
-def _signals():
-    """Collect SIGINT, SIGTERM and SIGHUP in a list, so that the sweep ends at a place of its choosing."""
-    received, before = [], {}
+def _signals() -> Iterator[list[int]]:
+    """Collect SIGINT, SIGTERM and SIGHUP in a list, so that the sweep stops at a safe point."""
+    received: list[int] = []
+    previous = {}
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        before[number] = signal.signal(number, lambda number, _: received.append(number))
+        previous[number] = signal.signal(number, lambda number, _: received.append(number))
     try:
         yield received
     finally:
-        for number, handler in before.items():
+        for number, handler in previous.items():
             signal.signal(number, handler)

@@ -1,47 +1,44 @@
-"""A sweep file, read: W&B's schema, checked against our settings, with `--set` applied, and the cells it asks for."""
+"""Reads a sweep file: W&B's schema, checked against our settings, with `--set` applied, and its trials."""
 
-import difflib
 import hashlib
 import itertools
 import json
 import math
 import random
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
+from typing import Any, Literal
 
 from kws import metrics
-from kws.config import SETTINGS, Config, checked, resolve, setting_name
+from kws.config import SETTINGS, Config, checked, resolve, setting_name, suggestion
 from kws.errors import KwsError
 from kws.files import read_yaml
 from kws.formatting import one_line
 from kws.sweep.distributions import Parameter, Value, read_parameter
 
+Goal = Literal["minimize", "maximize"]
+
 METHODS = ("grid", "random", "bayes")
-# The top-level keys of W&B's schema, as `wandb sweep` takes them.
+# The top-level keys of W&B's schema, as `wandb sweep` accepts them.
 KEYS = (
     "program", "command", "method", "metric", "parameters", "name", "description", "project", "entity", "run_cap",
     "early_terminate", "controller", "scheduler", "metrics", "job", "image_uri", "apiVersion", "kind",
 )  # fmt: skip
-NOT_CARRIED_OUT = {
-    "early_terminate": "stops runs early, which only W&B's server decides",
-    "scheduler": "names a scheduler of W&B's server",
-    "metrics": "asks for several objectives at once",
-    "job": "asks W&B Launch to start the runs",
-    "image_uri": "asks W&B Launch to start the runs",
-}
+NOT_SUPPORTED = ("early_terminate", "scheduler", "metrics", "job", "image_uri")  # only W&B's server acts on them
 COMMAND_WORDS = ("${env}", "${interpreter}", "python", "python3", "${args}", "${args_no_equals}", "${args_no_hyphens}")
-# Where a run is done, not what it is: two machines that differ in these alone share one sweep.
+# Settings that say where a run is done: machines that differ only in these share one sweep.
 LOCAL = ("run_dir", "device", "threads", "entity")
-MOST_CELLS = 100_000
+MAX_TRIALS = 100_000
 
 
 @dataclass(frozen=True)
 class Sweep:
-    """A sweep, ready to be run: its cells are numbered from 0 to `expected` - 1.
+    """A checked sweep: its trials are numbered from 0 to `expected` - 1.
 
-    `sweep_id` is a hash of all that decides what the cells' runs are. The number of runs is not part of it, so
-    that a random or bayes sweep goes on when its run_cap or --count is raised.
+    `sweep_id` is a hash of everything that determines the trials' runs. The number of trials is not part of it, so
+    that a random or bayes sweep continues when its run_cap or --count is raised.
     """
 
     path: str
@@ -49,39 +46,41 @@ class Sweep:
     name: str
     method: str
     metric: str
-    goal: str
+    goal: Goal
     parameters: dict[str, Parameter]
     expected: int
     run_dir: Path
-    content: dict
+    content: dict[str, Any]
 
     @property
-    def folder(self):
-        """Where the sweep's own files lie: `run_dir`/sweeps/ID."""
-        return sweep_folder(self.run_dir, self.sweep_id)
+    def folder(self) -> Path:
+        """The folder of the sweep's own files: `run_dir`/sweeps/ID."""
+        return sweep_file(self.run_dir, self.sweep_id).parent
 
-    @property
-    def searched(self):
-        """The parameters that differ between cells."""
+    @cached_property
+    def fixed(self) -> dict[str, Value]:
+        """The settings that all trials share."""
+        return {name: parameter.values[0] for name, parameter in self.parameters.items() if parameter.is_fixed}
+
+    @cached_property
+    def searched(self) -> dict[str, Parameter]:
+        """The parameters that differ between trials."""
         return {name: parameter for name, parameter in self.parameters.items() if not parameter.is_fixed}
 
-    def drawn(self, cell):
-        """Return the swept settings of a cell of a grid or a random sweep: the same at every call, on any machine."""
-        searched = self.searched
-        if self.method == "grid":
-            values = []
-            for name in reversed(searched):  # the last setting runs fastest, as in nested loops
-                choices = searched[name].grid(self.path)
-                values.append(choices[cell % len(choices)])
-                cell //= len(choices)
-            return dict(zip(searched, reversed(values), strict=True))
-        draws = random.Random(f"{self.sweep_id}/{cell}")
-        return {name: parameter.quantile(draws.random()) for name, parameter in searched.items()}
+    @cached_property
+    def _grid(self) -> list[dict[str, Value]]:
+        return list(itertools.islice(expand_grid(self.searched, self.path), self.expected))
 
-    def config(self, drawn):
-        """Return the Config of a cell. Raises KwsError where its settings do not go together."""
-        fixed = {name: parameter.values[0] for name, parameter in self.parameters.items() if parameter.is_fixed}
-        return resolve((self.path, fixed | drawn))
+    def overrides(self, trial: int) -> dict[str, Value]:
+        """Return the swept settings of a trial of a grid or random sweep: always the same, on any machine."""
+        if self.method == "grid":
+            return self._grid[trial]
+        draws = random.Random(f"{self.sweep_id}/{trial}")
+        return {name: parameter.quantile(draws.random()) for name, parameter in self.searched.items()}
+
+    def config(self, overrides: Mapping[str, Value]) -> Config:
+        """Return the Config of a trial. Raises KwsError if its settings are not valid together."""
+        return resolve((self.path, self.fixed | dict(overrides)))
 
 
 def expand_grid(parameters: Mapping[str, Parameter], where: str) -> Iterator[dict[str, Value]]:
@@ -90,42 +89,25 @@ def expand_grid(parameters: Mapping[str, Parameter], where: str) -> Iterator[dic
     return (dict(zip(parameters, choice, strict=True)) for choice in itertools.product(*values))
 
 
-def sweep_folder(run_dir: Path, sweep_id: str) -> Path:
-    """Return the folder of a sweep's own files."""
-    return run_dir / "sweeps" / sweep_id
-
-
 def sweep_file(run_dir: Path, sweep_id: str) -> Path:
-    """Return the sweep file as it was run, with --set applied."""
-    return sweep_folder(run_dir, sweep_id) / "sweep.yaml"
+    """Return the path of the copy of a sweep file as it was run, with --set applied."""
+    return run_dir / "sweeps" / sweep_id / "sweep.yaml"
 
 
-def load_sweep(path, overrides=(), count=None):
-    """Return the Sweep in the file `path` after `overrides` (texts KEY=VALUE) and `count` (in place of run_cap).
+def load_sweep(path: str | Path, assignments: Iterable[str] = (), count: int | None = None) -> Sweep:
+    """Return the Sweep of a file, with `assignments` (texts KEY=VALUE) and `count` (in place of run_cap) applied.
 
-    Raises KwsError, before anything runs, at whatever W&B's schema or our settings do not have, and at whatever
-    would be ignored if it were let through.
+    Raises KwsError, before anything runs, for whatever is not in W&B's schema or our settings, or is not supported.
     """
     path = str(path)
     content = read_yaml(path)
     _check_keys(path, content)
+    _check_command(path, content)
     method = content.get("method")
     if method not in METHODS:
         raise KwsError(f"{path}: method is {one_line(method)!r}, but must be one of {', '.join(METHODS)}")
-    specs = _specs(path, content, overrides)
-    parameters = {name: read_parameter(name, spec, path) for name, spec in specs.items()}
-    weighted = [name for name, parameter in parameters.items() if parameter.probabilities and method == "bayes"]
-    if weighted:
-        raise KwsError(
-            f"{path}: {weighted[0]}: probabilities mean nothing to method bayes; take them out, or use method random"
-        )
-    run_dir = parameters.pop("run_dir", None)
-    if run_dir is not None and not run_dir.is_fixed:
-        raise KwsError(f"{path}: run_dir cannot be swept; the sweep's own files lie there")
-    run_dir = run_dir.values[0] if run_dir else Config().run_dir
-    parameters["run_dir"] = Parameter("run_dir", "constant", values=(run_dir,))
-    # One order whatever the file's and --set's: cells are numbered by it, and the sweep's hash ignores the order.
-    parameters = {name: parameters[name] for name in SETTINGS if name in parameters}
+    specs = _parameter_specs(path, content, assignments)
+    parameters = _parameters(path, specs, method)
     metric, goal = _metric(path, content, method)
     name = _text(path, content, "name") or Path(path).stem
     sweep = Sweep(
@@ -137,59 +119,56 @@ def load_sweep(path, overrides=(), count=None):
         goal=goal,
         parameters=parameters,
         expected=_expected(path, content, method, parameters, count),
-        run_dir=Path(run_dir).expanduser(),
+        run_dir=Path(str(parameters["run_dir"].values[0])).expanduser(),
         content=content | {"parameters": specs},
     )
-    _check_cells(sweep)
+    if method == "grid":
+        _check_grid(sweep)
     return sweep
 
 
-def _check_keys(path, content):
+def _check_keys(path: str, content: Mapping[str, Any]) -> None:
     for key in content:
         if key not in KEYS:
-            near = difflib.get_close_matches(str(key), KEYS, n=1)
-            hint = f"did you mean {near[0]}?" if near else f"known: {', '.join(KEYS)}"
-            raise KwsError(f"{path}: {one_line(key)!r} is no key of a sweep file; {hint}")
-    for key, meaning in NOT_CARRIED_OUT.items():
-        if content.get(key):
-            raise KwsError(f"{path}: {key} {meaning}; take it out, or run the file with wandb sweep")
-    controller = content.get("controller") or {}
-    if controller not in ({}, {"type": "cloud"}):
-        raise KwsError(f"{path}: controller asks for a controller of one's own; take it out")
-    program = content.get("program")
+            raise KwsError(f"{path}: unknown key {one_line(key)!r}; {suggestion(str(key), KEYS)}")
+    unsupported = [key for key in NOT_SUPPORTED if content.get(key)]
+    if (content.get("controller") or {}) not in ({}, {"type": "cloud"}):
+        unsupported.append("controller")
+    if unsupported:
+        raise KwsError(f"{path}: {unsupported[0]} is not supported; remove it, or run the file with wandb sweep")
+
+
+def _check_command(path: str, content: Mapping[str, Any]) -> None:
+    program, command = content.get("program"), content.get("command")
     if program not in (None, "kws/train.py"):
-        raise KwsError(f"{path}: program is {one_line(program)!r}, but kws sweep runs kws/train.py only")
-    command = content.get("command")
+        raise KwsError(f"{path}: program is {one_line(program)!r}, but kws sweep runs only kws/train.py")
     if command is None:
         return
     words = [str(word) for word in command] if isinstance(command, list) else []
     rest = [word for word in words if word not in COMMAND_WORDS]
     if rest not in (["-m", "kws.train"], ["${program}"], ["kws/train.py"]):
         raise KwsError(
-            f"{path}: command is {one_line(command)!r}, but kws sweep carries out only "
+            f"{path}: command is {one_line(command)!r}, but kws sweep supports only "
             "[${env}, ${interpreter}, -m, kws.train, ${args}]; put settings under parameters"
         )
 
 
-def _specs(path, content, overrides):
-    """Return {setting: W&B spec}, the file's in its order, then what `overrides` add."""
+def _parameter_specs(path: str, content: Mapping[str, Any], assignments: Iterable[str]) -> dict[str, Any]:
+    """Return {setting: W&B's specification}: the file's in its order, then those that `assignments` add."""
     given = content.get("parameters")
     if not isinstance(given, dict) or not given:
         raise KwsError(f"{path}: parameters must be a mapping from settings to value, values or a distribution")
-    specs = {}
-    for key in ("project", "entity"):
-        if _text(path, content, key):
-            specs[key] = {"value": content[key]}
+    specs: dict[str, Any] = {key: {"value": content[key]} for key in ("project", "entity") if _text(path, content, key)}
     for key, spec in given.items():
         name = setting_name(key, f"{path}: parameters")
         if name is None:
-            raise KwsError(f"{path}: parameters: {one_line(key)!r} is recorded by a run, not set; take it out")
+            raise KwsError(f"{path}: parameters: {one_line(key)!r} is recorded by a run, not a setting; remove it")
         specs[name] = spec
-    for override in overrides:
-        key, equals, text = str(override).partition("=")
+    for assignment in assignments:
+        key, equals, text = assignment.partition("=")
         name = setting_name(key, "--set")
         if not equals or name is None:
-            raise KwsError(f"--set: {one_line(override)!r} is not KEY=VALUE with a setting as KEY")
+            raise KwsError(f"--set: {one_line(assignment)!r} is not KEY=VALUE with a setting as KEY")
         several = "," in text and name != "words"
         values = [checked(name, part.strip(), "--set") for part in (text.split(",") if several else [text])]
         values = [list(value) if isinstance(value, tuple) else value for value in values]
@@ -197,80 +176,93 @@ def _specs(path, content, overrides):
     return specs
 
 
-def _metric(path, content, method):
+def _parameters(path: str, specs: Mapping[str, Any], method: str) -> dict[str, Parameter]:
+    """Return the parameters, run_dir among them, in the order of the settings: it determines the trials' numbers."""
+    parameters = {name: read_parameter(name, spec, path) for name, spec in specs.items()}
+    for name, parameter in parameters.items():
+        if parameter.probabilities and method == "bayes":
+            raise KwsError(f"{path}: {name}: method bayes ignores probabilities; remove them, or use method random")
+    parameters.setdefault("run_dir", Parameter("run_dir", "constant", values=(Config().run_dir,)))
+    if not parameters["run_dir"].is_fixed:
+        raise KwsError(f"{path}: run_dir cannot be swept, because the sweep's own files are stored there")
+    return {name: parameters[name] for name in SETTINGS if name in parameters}
+
+
+def _metric(path: str, content: Mapping[str, Any], method: str) -> tuple[str, Goal]:
     metric = content.get("metric")
     if metric is None:
         if method == "bayes":
-            raise KwsError(f"{path}: method bayes needs metric: {{name: best/val_accuracy, goal: maximize}}")
+            raise KwsError(f"{path}: method bayes needs metric: {{name: {metrics.BEST_VAL_ACCURACY}, goal: maximize}}")
         return metrics.BEST_VAL_ACCURACY, "maximize"
     if not isinstance(metric, dict) or "name" not in metric:
         raise KwsError(f"{path}: metric must be a mapping with name and goal")
     for key in metric:
         if key not in ("name", "goal"):
-            raise KwsError(f"{path}: metric: {one_line(key)!r} is not carried out here; take it out")
+            raise KwsError(f"{path}: metric: {one_line(key)!r} is not supported; remove it")
     name, goal = str(metric["name"]), metric.get("goal", "minimize")
     known = (*metrics.SUMMARY_METRICS, *metrics.EPOCH_METRICS[1:])
     if name not in known:
-        near = difflib.get_close_matches(name, known, n=1)
-        hint = f"did you mean {near[0]}?" if near else f"known: {', '.join(known)}"
-        raise KwsError(f"{path}: metric: no run logs {one_line(name)!r}; {hint}")
-    if goal not in ("minimize", "maximize"):
-        raise KwsError(f"{path}: metric: goal is {one_line(goal)!r}, but must be minimize or maximize")
-    return name, goal
+        raise KwsError(f"{path}: metric: runs do not log {one_line(name)!r}; {suggestion(name, known)}")
+    if goal == "minimize" or goal == "maximize":
+        return name, goal
+    raise KwsError(f"{path}: metric: goal is {one_line(goal)!r}, but must be minimize or maximize")
 
 
-def _expected(path, content, method, parameters, count):
+def _expected(
+    path: str, content: Mapping[str, Any], method: str, parameters: Mapping[str, Parameter], count: int | None
+) -> int:
     cap = content.get("run_cap") if count is None else count
-    if cap is not None and (isinstance(cap, bool) or not isinstance(cap, int) or not 1 <= cap <= MOST_CELLS):
+    if cap is not None and (isinstance(cap, bool) or not isinstance(cap, int) or not 1 <= cap <= MAX_TRIALS):
         where = f"{path}: run_cap" if count is None else "--count"
-        raise KwsError(f"{where}: is {one_line(cap)!r}, but must be a whole number from 1 to {MOST_CELLS}")
+        raise KwsError(f"{where}: is {one_line(cap)!r}, but must be a whole number from 1 to {MAX_TRIALS}")
     if method != "grid":
         if cap is None:
-            raise KwsError(f"{path}: method {method} never ends by itself; give run_cap in the file, or --count N")
+            raise KwsError(f"{path}: method {method} has no end; set run_cap in the file, or use --count N")
         return cap
     for parameter in parameters.values():
         numbers = dict(parameter.numbers)
-        if numbers and (numbers.get("max", 0) - numbers.get("min", 0)) / numbers.get("q", 1) > MOST_CELLS:
-            raise KwsError(f"{path}: {parameter.name}: more than {MOST_CELLS} values for a grid; list fewer")
-    cells = math.prod(len(parameter.grid(path)) for parameter in parameters.values())
-    if cells == 0:
-        raise KwsError(f"{path}: the grid is empty; W&B's grid over q_uniform leaves max out")
-    if cells > MOST_CELLS and cap is None:
-        raise KwsError(f"{path}: the grid has {cells} cells, above {MOST_CELLS}; narrow it, or give run_cap")
-    return cells if cap is None else min(cells, cap)
+        if numbers and (numbers.get("max", 0) - numbers.get("min", 0)) / numbers.get("q", 1) > MAX_TRIALS:
+            raise KwsError(f"{path}: {parameter.name}: more than {MAX_TRIALS} values for a grid; list fewer")
+    trials = math.prod(len(parameter.grid(path)) for parameter in parameters.values())
+    if trials == 0:
+        raise KwsError(f"{path}: the grid is empty; W&B's grid over q_uniform excludes max")
+    if trials > MAX_TRIALS and cap is None:
+        raise KwsError(f"{path}: the grid has {trials} trials, above {MAX_TRIALS}; narrow it, or set run_cap")
+    return trials if cap is None else min(trials, cap)
 
 
-def _check_cells(sweep):
-    """Refuse a value that cannot work in any cell; single cells that cannot are left to fail by themselves."""
-    if sweep.method != "grid":
-        return
-    reasons = {}
-    works = set()
-    for cell in range(sweep.expected):
-        drawn = sweep.drawn(cell)
-        items = list(drawn.items()) or [("", None)]
+def _check_grid(sweep: Sweep) -> None:
+    """Raise KwsError for a value that is invalid in all its trials; other invalid trials fail on their own."""
+    reasons: dict[tuple[str, Value], str] = {}
+    valid: set[tuple[str, Value]] = set()
+    for trial in range(sweep.expected):
+        overrides = sweep.overrides(trial)
+        items = list(overrides.items()) or [("", "")]
         try:
-            sweep.config(drawn)
+            sweep.config(overrides)
         except KwsError as error:
             for item in items:
                 reasons.setdefault(item, str(error))
         else:
-            works.update(items)
+            valid.update(items)
     for item, reason in reasons.items():
-        if item not in works:
-            raise KwsError(f"{sweep.path}: no run is possible: {reason}")
+        if item not in valid:
+            raise KwsError(f"{sweep.path}: no trial is possible: {reason}")
 
 
-def _sweep_id(name, method, metric, goal, parameters):
-    told = {key: [item.form, item.values, item.probabilities, item.numbers] for key, item in parameters.items()}
-    told = {key: value for key, value in told.items() if key not in LOCAL or not parameters[key].is_fixed}
+def _sweep_id(name: str, method: str, metric: str, goal: Goal, parameters: Mapping[str, Parameter]) -> str:
+    swept = {
+        key: [item.form, item.values, item.probabilities, item.numbers]
+        for key, item in parameters.items()
+        if key not in LOCAL or not item.is_fixed
+    }
     # The defaults count too: when one changes with a release, old runs and new ones are not one sweep.
-    defaults = {key: value for key, value in Config().as_dict().items() if key not in (*LOCAL, "data_dir", *told)}
-    text = json.dumps([name, method, metric, goal, told, defaults], sort_keys=True)
+    defaults = {key: value for key, value in Config().as_dict().items() if key not in (*LOCAL, "data_dir", *swept)}
+    text = json.dumps([name, method, metric, goal, swept, defaults], sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:8]
 
 
-def _text(path, content, key):
+def _text(path: str, content: Mapping[str, Any], key: str) -> str | None:
     value = content.get(key)
     if value is not None and not isinstance(value, str):
         raise KwsError(f"{path}: {key} is {one_line(value)!r}, but must be text")

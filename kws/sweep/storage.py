@@ -1,233 +1,245 @@
-"""A sweep's cells in an Optuna storage, shared by any number of processes and machines: each cell is run once.
+"""The trials of a sweep in an Optuna storage, shared by any number of processes and machines: each trial is run once.
 
-An attempt at a cell is an Optuna trial. To claim a cell is to create its trial, already running and with its
-owner in it, in one step; two who claim one cell at a time then see both trials, and the lower number has it.
-That needs nothing of the storage but that trials are numbered in one order, which the journal file (a lock) and the
-databases (a row lock on the study) give. An owner that died is noticed: at once on its own machine, by its
-heartbeat from another.
+An attempt at a trial is one Optuna trial. To claim a trial is to create an Optuna trial for it, already running and
+with its owner in it, in one step. If two workers claim the same trial at once, both then see both Optuna trials, and
+the lower number has it. This requires only that the storage numbers Optuna trials in one order, which the journal file
+(a lock) and databases (a row lock on the study) do. An owner that died is detected at once on its own machine, and by
+its heartbeat from another machine.
 """
 
 import os
 import platform
 import secrets
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, Literal
 
 import optuna
 from optuna.exceptions import UpdateFinishedTrialError
-from optuna.trial import TrialState
+from optuna.trial import FrozenTrial
+from optuna.trial import TrialState as OptunaState
 
-from kws.sweep.distributions import CHOICES
+from kws.sweep.distributions import CHOICES, Value
 from kws.sweep.journal import open_storage
+from kws.sweep.spec import Sweep
 
 HEARTBEAT_S = 10
-STALE_S = 60  # an owner on another machine that has not been heard of for so long is dead
+STALE_S = 60  # a worker on another machine is stale when its heartbeat has not changed for so long
 ERROR_CHARACTERS = 1500  # MySQL's column for an attribute ends at 2,048
 
-
-@dataclass
-class Attempt:
-    """A claimed cell: `drawn` are its swept settings, `run_id` stays the same over a cell's attempts."""
-
-    cell: int
-    trial_id: int
-    run_id: str
-    drawn: dict
+State = Literal["waiting", "running", "finished", "failed"]
+# How an attempt ended. "dropped": another worker claimed the trial first; "orphaned": its owner died.
+Ended = Literal["finished", "failed", "died", "preempted", "dropped", "orphaned"]
 
 
 @dataclass(frozen=True)
-class CellState:
-    """How a cell stands: `state` is waiting, running, finished or failed; `trial` is the attempt that says so."""
+class Attempt:
+    """An attempt at the trial with index `trial`. `overrides` are its swept settings; a resumed run keeps `run_id`."""
 
-    state: str
-    trial: optuna.trial.FrozenTrial | None = None
+    trial: int
+    optuna_id: int
+    run_id: str
+    overrides: dict[str, Value]
+
+
+@dataclass(frozen=True)
+class TrialStatus:
+    """The state of a trial, and the last attempt at it."""
+
+    state: State = "waiting"
+    last: FrozenTrial | None = None
+
+    def failed_after(self, number: int) -> bool:
+        """Whether the trial failed in an Optuna trial newer than `number`."""
+        return self.state == "failed" and self.last is not None and self.last.number > number
 
 
 class SharedSweep:
-    """The storage's study of one sweep, seen by one worker. Raises KwsError where the storage cannot be used."""
+    """The Optuna study of one sweep, as one worker sees it. Raises KwsError if the storage cannot be used."""
 
-    def __init__(self, sweep, url=None, stale_s=STALE_S):
+    def __init__(self, sweep: Sweep, storage: str | None = None, stale_s: float = STALE_S) -> None:
         optuna.logging.set_verbosity(optuna.logging.ERROR)
         self.sweep = sweep
         self.worker = secrets.token_hex(6)
         self._stale_s = stale_s
-        self._held = set()
-        self._heard = {}
-        self._last_heartbeat = -HEARTBEAT_S
-        self._storage = open_storage(sweep, url)
-        direction = "maximize" if sweep.goal == "maximize" else "minimize"
+        self._owned: set[int] = set()  # Optuna ids of this worker's attempts
+        self._beats: dict[str, tuple[float | None, float]] = {}  # worker -> its heartbeat, and when that was first seen
+        self._last_heartbeat: float = -HEARTBEAT_S
+        self._storage = open_storage(sweep, storage)
         self._study = optuna.create_study(
-            storage=self._storage, study_name=f"kws-{sweep.sweep_id}", direction=direction, load_if_exists=True
+            storage=self._storage, study_name=f"kws-{sweep.sweep_id}", direction=sweep.goal, load_if_exists=True
         )
         self._study_id = self._storage.get_study_id_from_name(self._study.study_name)
         self.heartbeat()
 
-    def heartbeat(self):
-        """Tell the others that this worker lives. Cheap to call often."""
+    def heartbeat(self) -> None:
+        """Show the other workers that this one is alive. Cheap to call often."""
         if time.monotonic() - self._last_heartbeat >= HEARTBEAT_S:
             self._last_heartbeat = time.monotonic()
             self._study.set_user_attr(f"worker:{self.worker}", time.time())
 
-    def states(self):
-        """Return the CellState of every cell that somebody has tried; the cells not in it wait."""
+    def states(self) -> dict[int, TrialStatus]:
+        """Return the status of every trial that was attempted, by index; all others are waiting."""
         heartbeats = self._study.user_attrs
-        states = {}
-        for cell, trials in self._trials().items():
-            if cell >= self.sweep.expected:  # a larger --count was used before
-                continue
-            complete = [trial for trial in trials if trial.state is TrialState.COMPLETE]
-            unfinished = [trial for trial in trials if not trial.state.is_finished()]
-            alive = [trial for trial in unfinished if not self._is_dead(trial, heartbeats)]
-            ended = [trial for trial in trials if trial.user_attrs.get("ended") != "dropped"]
-            if complete:
-                states[cell] = CellState("finished", complete[0])
-            elif alive:
-                states[cell] = CellState("running", alive[0])
-            elif ended and ended[-1].user_attrs.get("ended") == "failed":
-                states[cell] = CellState("failed", ended[-1])
-            else:
-                states[cell] = CellState("waiting", ended[-1] if ended else None)
-        return states
+        return {
+            trial: self._status(attempts, heartbeats)
+            for trial, attempts in self._attempts().items()
+            if trial < self.sweep.expected  # a larger --count was used before
+        }
 
-    def newest(self):
-        """Return the number of the newest trial, -1 without one: what `claim` takes to tell old failures from new."""
-        return max((trial.number for trials in self._trials().values() for trial in trials), default=-1)
+    def _status(self, attempts: list[FrozenTrial], heartbeats: Mapping[str, float]) -> TrialStatus:
+        for attempt in attempts:
+            if attempt.state is OptunaState.COMPLETE:
+                return TrialStatus("finished", attempt)
+        for attempt in attempts:
+            if not attempt.state.is_finished() and not self._is_dead(attempt, heartbeats):
+                return TrialStatus("running", attempt)
+        counted = [attempt for attempt in attempts if attempt.user_attrs.get("ended") != "dropped"]
+        last = counted[-1] if counted else None
+        failed = last is not None and last.user_attrs.get("ended") == "failed"
+        return TrialStatus("failed" if failed else "waiting", last)
 
-    def claim(self, retry_failed_until=-1):
-        """Claim a waiting cell, or one that failed in trial `retry_failed_until` or before.
+    def newest(self) -> int:
+        """Return the number of the newest attempt, -1 if there is none: separates old failures from new ones."""
+        return max((attempt.number for attempts in self._attempts().values() for attempt in attempts), default=-1)
 
-        Return its Attempt, None where there is no such cell.
-        """
+    def claim(self, retry_failed_until: int = -1) -> Attempt | None:
+        """Claim a waiting trial, or one that failed in attempt `retry_failed_until` or before; None if none remain."""
         states = self.states()
-        for cell in range(self.sweep.expected):
-            known = states.get(cell, CellState("waiting"))
-            retried = known.state == "failed" and known.trial.number <= retry_failed_until
-            if known.state == "waiting" or retried:
-                attempt = self._claim(cell, known.trial)
-                if attempt:
-                    return attempt
+        for trial in range(self.sweep.expected):
+            status = states.get(trial, TrialStatus())
+            retry = status.state == "failed" and not status.failed_after(retry_failed_until)
+            if (status.state == "waiting" or retry) and (attempt := self._claim(trial, status.last)):
+                return attempt
         return None
 
-    def finish(self, attempt, value):
-        """Record a finished cell with its metric. Return whether the cell was still ours."""
-        return self._end(attempt.trial_id, TrialState.COMPLETE, "finished", [value])
+    def finish(self, attempt: Attempt, value: float) -> bool:
+        """Record a finished trial with its metric. Return whether this worker still owned the attempt."""
+        return self._end(attempt.optuna_id, "finished", value)
 
-    def give_up(self, attempt, ended, error="", anew=False):
-        """Record that an attempt ended: "failed" keeps the cell failed; "died" and "preempted" put it back.
+    def give_up(self, attempt: Attempt, ended: Ended, error: str = "", fresh: bool = False) -> None:
+        """Record that an attempt ended: after "failed" the trial stays failed; "died" and "preempted" requeue it.
 
-        anew: the next attempt must not go on with this one's run.
+        fresh: the next attempt has to start a new run instead of resuming this one's.
         """
-        if anew:
-            self._set(attempt.trial_id, "anew", True)
-        self._set(attempt.trial_id, "error", error[-ERROR_CHARACTERS:])
-        return self._end(attempt.trial_id, TrialState.FAIL, ended)
+        if fresh:
+            self._set(attempt.optuna_id, "fresh", True)
+        self._set(attempt.optuna_id, "error", error[-ERROR_CHARACTERS:])
+        self._end(attempt.optuna_id, ended)
 
-    def note_epoch(self, attempt, epoch):
-        """Record how far an attempt came. Return whether the cell is still ours."""
-        return self._set(attempt.trial_id, "epoch", epoch)
+    def record_epoch(self, attempt: Attempt, epoch: int) -> bool:
+        """Record the progress of an attempt. Return whether this worker still owns it."""
+        return self._set(attempt.optuna_id, "epoch", epoch)
 
-    def deaths(self, cell):
-        """Return how many attempts at the cell died, one after the other, without an epoch of progress."""
+    def deaths(self, trial: int) -> int:
+        """Return how many attempts at the trial died in a row without completing a further epoch."""
         count, furthest = 0, 0
-        for trial in self._trials().get(cell, []):
-            epoch = trial.user_attrs.get("epoch", 0)
-            if epoch > furthest or trial.user_attrs.get("ended") == "failed":
+        for attempt in self._attempts().get(trial, []):
+            epoch = attempt.user_attrs.get("epoch", 0)
+            if epoch > furthest or attempt.user_attrs.get("ended") == "failed":
                 count = 0
-            count += trial.user_attrs.get("ended") == "died"
+            count += attempt.user_attrs.get("ended") == "died"
             furthest = max(furthest, epoch)
         return count
 
-    def _trials(self):
-        """Return {cell: its trials, oldest first}."""
-        cells = {}
-        trials = self._storage.get_all_trials(self._study_id, deepcopy=False)
-        for trial in sorted(trials, key=lambda trial: trial.number):
-            cells.setdefault(trial.user_attrs["cell"], []).append(trial)
-        return cells
+    def _attempts(self) -> dict[int, list[FrozenTrial]]:
+        """Return {trial: its attempts, oldest first}."""
+        attempts: dict[int, list[FrozenTrial]] = {}
+        optuna_trials = self._storage.get_all_trials(self._study_id, deepcopy=False)
+        for optuna_trial in sorted(optuna_trials, key=lambda optuna_trial: optuna_trial.number):
+            attempts.setdefault(optuna_trial.user_attrs["trial"], []).append(optuna_trial)
+        return attempts
 
-    def _claim(self, cell, last):
-        for trial in self._trials().get(cell, []):
-            if not trial.state.is_finished() and self._is_dead(trial, self._study.user_attrs):
-                self._end(trial._trial_id, TrialState.FAIL, "orphaned")
+    def _claim(self, trial: int, last: FrozenTrial | None) -> Attempt | None:
+        for attempt in self._attempts().get(trial, []):
+            if not attempt.state.is_finished() and self._is_dead(attempt, self._study.user_attrs):
+                self._end(attempt._trial_id, "orphaned")
+        run_id = self._run_id(last)
         template = optuna.trial.create_trial(
-            state=TrialState.RUNNING,
+            state=OptunaState.RUNNING,
             params=last.params if last else None,
             distributions=last.distributions if last else None,
-            user_attrs={"cell": cell, "run_id": self._run_id(last), "worker": self.worker} | _process_here(),
+            user_attrs={"trial": trial, "run_id": run_id, "worker": self.worker} | _this_process(),
         )
-        trial_id = self._storage.create_new_trial(self._study_id, template)
-        self._held.add(trial_id)
-        mine = self._storage.get_trial(trial_id)
-        for other in self._trials()[cell]:
-            earlier = other.number < mine.number and not other.state.is_finished()
-            if other.state is TrialState.COMPLETE or earlier:
-                self._end(trial_id, TrialState.FAIL, "dropped")
+        optuna_id = self._storage.create_new_trial(self._study_id, template)
+        self._owned.add(optuna_id)
+        number = self._storage.get_trial(optuna_id).number
+        for other in self._attempts()[trial]:
+            earlier = other.number < number and not other.state.is_finished()
+            if other.state is OptunaState.COMPLETE or earlier:
+                self._end(optuna_id, "dropped")
                 return None
-        drawn = last.user_attrs.get("drawn") if last else None
-        if drawn is None:
-            drawn = self._suggest(cell, trial_id) if self.sweep.method == "bayes" else self.sweep.drawn(cell)
-        self._set(trial_id, "drawn", drawn)
-        return Attempt(cell, trial_id, mine.user_attrs["run_id"], drawn)
+        overrides = last.user_attrs.get("overrides") if last else None
+        if overrides is None:
+            bayes = self.sweep.method == "bayes"
+            overrides = self._suggest(trial, optuna_id) if bayes else self.sweep.overrides(trial)
+        self._set(optuna_id, "overrides", overrides)
+        return Attempt(trial, optuna_id, run_id, overrides)
 
-    def _run_id(self, last):
-        """Keep a cell's run id where its run folder is in reach, so that the run resumes; else start a new run."""
-        if last and not last.user_attrs.get("anew") and (self.sweep.run_dir / last.user_attrs["run_id"]).is_dir():
-            return last.user_attrs["run_id"]
+    def _run_id(self, last: FrozenTrial | None) -> str:
+        """Return the last attempt's run id if its run folder can be resumed from here, else a new one."""
+        if last and not last.user_attrs.get("fresh"):
+            run_id: str = last.user_attrs["run_id"]
+            if (self.sweep.run_dir / run_id).is_dir():
+                return run_id
         return secrets.token_hex(4)
 
-    def _suggest(self, cell, trial_id):
-        # A seed for each cell: workers that share a sweep must not all draw the same points.
-        seed = int(self.sweep.sweep_id, 16) % 2**31 + cell
+    def _suggest(self, trial: int, optuna_id: int) -> dict[str, Value]:
+        # One seed per trial: workers that share a sweep must not all draw the same points.
+        seed = int(self.sweep.sweep_id, 16) % 2**31 + trial
         self._study.sampler = optuna.samplers.TPESampler(seed=seed, constant_liar=True)
-        trial = optuna.trial.Trial(self._study, trial_id)
-        drawn = {}
+        optuna_trial = optuna.trial.Trial(self._study, optuna_id)
+        overrides = {}
         for name, parameter in self.sweep.searched.items():
             if parameter.form in CHOICES:
                 choices = {str(value): value for value in parameter.values}  # Optuna stores no lists, such as words
-                drawn[name] = choices[trial.suggest_categorical(name, list(choices))]
-            else:  # TPE searches the quantile, so that every one of W&B's distributions is a plain 0 to 1 to it
-                drawn[name] = parameter.quantile(trial.suggest_float(name, 0.0, 1.0))
-        return drawn
+                overrides[name] = choices[optuna_trial.suggest_categorical(name, list(choices))]
+            else:  # TPE searches the quantile, so that it sees each of W&B's distributions as uniform from 0 to 1
+                overrides[name] = parameter.quantile(optuna_trial.suggest_float(name, 0.0, 1.0))
+        return overrides
 
-    def _is_dead(self, trial, heartbeats):
-        owner = trial.user_attrs
-        if owner["worker"] == self.worker:  # ours, but the answer to its creation was lost on the way
-            return trial._trial_id not in self._held
-        here = _process_here()
+    def _is_dead(self, attempt: FrozenTrial, heartbeats: Mapping[str, float]) -> bool:
+        """Whether the process that owns a running attempt is gone."""
+        owner, here = attempt.user_attrs, _this_process()
+        if owner["worker"] == self.worker:  # ours, but the reply to its creation was lost
+            return attempt._trial_id not in self._owned
         if owner["machine"] == here["machine"]:
-            return _process_started(owner["pid"]) != owner["started"]
-        # Clocks of two machines differ: what counts is how long the heartbeat has stood still by our own clock.
+            return bool(_process_started(owner["pid"]) != owner["started"])
+        # The clocks of two machines differ, so this measures how long the heartbeat has not changed by our own clock.
         beat = heartbeats.get(f"worker:{owner['worker']}")
-        known, since = self._heard.get(owner["worker"], (None, None))
+        known, since = self._beats.get(owner["worker"], (None, None))
         if known != beat or since is None:
-            self._heard[owner["worker"]] = (beat, time.monotonic())
+            self._beats[owner["worker"]] = (beat, time.monotonic())
             return False
         return time.monotonic() - since > self._stale_s
 
-    def _set(self, trial_id, key, value):
+    def _set(self, optuna_id: int, key: str, value: Any) -> bool:
         try:
-            self._storage.set_trial_user_attr(trial_id, key, value)
+            self._storage.set_trial_user_attr(optuna_id, key, value)
         except UpdateFinishedTrialError:
             return False
         return True
 
-    def _end(self, trial_id, state, ended, values=None):
-        self._held.discard(trial_id)
+    def _end(self, optuna_id: int, ended: Ended, value: float | None = None) -> bool:
+        self._owned.discard(optuna_id)
+        state, values = (OptunaState.FAIL, None) if value is None else (OptunaState.COMPLETE, [value])
+        if not self._set(optuna_id, "ended", ended):
+            return False
         try:
-            self._storage.set_trial_user_attr(trial_id, "ended", ended)
-            return self._storage.set_trial_state_values(trial_id, state, values)
-        except UpdateFinishedTrialError:  # somebody took this worker for dead, and the cell from it
+            return self._storage.set_trial_state_values(optuna_id, state, values)
+        except UpdateFinishedTrialError:  # another worker marked this one as stale and took over the trial
             return False
 
 
-def _process_here():
+def _this_process() -> dict[str, str | int | None]:
     pid = os.getpid()
     return {"machine": _machine(), "host": platform.node(), "pid": pid, "started": _process_started(pid)}
 
 
-def _machine():
-    """Name what process numbers are valid within: this boot of this kernel, and its pid namespace; else a new name."""
+def _machine() -> str:
+    """Return a name for the scope of process ids: this boot of this kernel and its pid namespace; else a new name."""
     try:
         boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
         return f"{boot}/{os.readlink('/proc/self/ns/pid')}"
@@ -235,8 +247,8 @@ def _machine():
         return f"unknown-{secrets.token_hex(6)}"
 
 
-def _process_started(pid):
-    """Return when process `pid` was started (clock ticks since boot), None where there is no such process."""
+def _process_started(pid: int) -> int | None:
+    """Return when process `pid` was started (clock ticks since boot), None if it does not exist."""
     try:
         fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     except OSError:

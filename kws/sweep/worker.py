@@ -1,4 +1,4 @@
-"""One cell of a sweep, in a process of its own: forked from a server that has imported everything already."""
+"""One trial of a sweep in its own process, forked from a server that has already imported everything."""
 
 import contextlib
 import fcntl
@@ -11,16 +11,34 @@ import sys
 import tempfile
 import threading
 import traceback
+from collections.abc import Iterator
+from dataclasses import dataclass
+from io import BufferedWriter
+from multiprocessing.connection import Connection
+from multiprocessing.context import ForkServerContext
 
-from kws.errors import KwsError, NotResumable
+from kws.config import Config
+from kws.errors import KwsError, NotResumable, notify
+from kws.metrics import Row
 
-FAILED = 1  # exit status; a preempted cell exits with 128 + signal, as kws train does
+FAILED = 1  # exit status; a preempted trial exits with 128 + signal, as kws train does
 LONGEST_TEMPORARY = 71  # bytes; /pymp-…/listener-… makes it the path of a socket: at most 103 on macOS, 107 on Linux
-DATA_VARIABLE = "KWS_SWEEP_DATA"  # tells the fork server, which takes no arguments, what data to read
+DATA_VARIABLE = "KWS_SWEEP_DATA"  # passes the data set to the fork server, which takes no arguments
 
 
-def check_temporary_folder():
-    """Raise KwsError where the fork server could not have its socket among the temporary files."""
+@dataclass(frozen=True)
+class Failure:
+    """Why a trial failed. `resumable` is False if the cause is its checkpoint."""
+
+    reason: str
+    resumable: bool = True
+
+
+Message = Row | Failure  # from a trial to the engine: the row of each epoch, or one Failure before it exits
+
+
+def check_temporary_folder() -> None:
+    """Raise KwsError if the path of the fork server's socket would be too long."""
     folder = tempfile.gettempdir()
     if len(os.fsencode(folder)) > LONGEST_TEMPORARY:
         raise KwsError(
@@ -29,52 +47,51 @@ def check_temporary_folder():
         )
 
 
-def fork_server(config, *modules):
-    """Return the context of multiprocessing whose processes are forked from a server that has what a run needs.
+def fork_server(config: Config) -> ForkServerContext:
+    """Return the multiprocessing context whose processes are forked from a server with all modules and `config`'s data.
 
-    Modules, `modules` among them, are imported there and `config`'s data read. A process has one server, which starts
-    with its first process and stays as it is from then on; cells with other data read them themselves.
+    A process has one server, started with its first child process and not changed afterwards; trials with other data
+    read their data themselves.
     """
     os.environ[DATA_VARIABLE] = json.dumps([config.data_dir, config.data, config.words])
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["kws.sweep.preload", *modules])
+    context.set_forkserver_preload(["kws.sweep.preload"])
     return context
 
 
-def run_cell(connection, log_path, directory, config, run_id, sweep_id, cpus):
-    """Train `config` as run `run_id` on `cpus` CPUs, going on from its last checkpoint if it has one.
+def run_trial(
+    connection: Connection, log_path: str, directory: str, config: Config, run_id: str, sweep_id: str | None, cpus: int
+) -> None:
+    """Train `config` as run `run_id` on `cpus` CPUs in `directory`, resuming from its last checkpoint if it has one.
 
-    Sends ("epoch", row) through `connection` after each epoch, and ("failed", reason) before it exits non-zero for
-    a reason of its own, ("cannot go on", reason) where that is its checkpoint. Output goes to `log_path`.
+    Sends a Message through `connection` after each epoch, and before exiting with FAILED. Output goes to `log_path`.
     """
-    os.setsid()  # Ctrl-C in the terminal is for the sweep, which then tells its cells
+    os.setsid()  # Ctrl-C in the terminal goes to the sweep alone, which then stops its trials
     os.chdir(directory)
     os.environ.setdefault("WANDB_MODE", "offline")
-    lock = _write_to(log_path)
-    threading.Thread(target=_end_with_parent, daemon=True).start()
+    lock = _redirect_output(log_path)
+    threading.Thread(target=_exit_with_parent, daemon=True).start()
     try:
-        fcntl.flock(lock, fcntl.LOCK_EX)  # an earlier process of this cell, told to die, may still be at it
+        fcntl.flock(lock, fcntl.LOCK_EX)  # an earlier process of this trial that was told to exit may still be running
         from kws.train import train
 
-        def on_epoch(row):
-            connection.send(("epoch", row))
-
         with _temporary_files():
-            train(config, run_id, resume=True, sweep_id=sweep_id, on_epoch=on_epoch, cpus=cpus)
-    except NotResumable as error:
-        _fail(connection, str(error), "cannot go on")
-    except KwsError as error:
-        _fail(connection, str(error))
+            train(config, run_id, resume=True, sweep_id=sweep_id, on_epoch=connection.send, cpus=cpus)
     except Exception as error:
-        traceback.print_exc()
-        _fail(connection, f"{type(error).__name__}: {error}".splitlines()[0])
+        reason = str(error)
+        if not isinstance(error, KwsError):
+            traceback.print_exc()
+            reason = f"{type(error).__name__}: {error}".splitlines()[0]
+        notify(reason)
+        connection.send(Failure(reason, resumable=not isinstance(error, NotResumable)))
+        sys.exit(FAILED)
 
 
 @contextlib.contextmanager
-def _temporary_files():
-    """Remove what this process leaves among temporary files: W&B's client does so at Python's exit, which a fork lacks.
+def _temporary_files() -> Iterator[None]:
+    """Remove this process's temporary files: W&B's client does so when Python exits, which a forked process skips.
 
-    Where its own folder cannot be written, it puts the run's record there: that stays.
+    If W&B could not write to its own folder, it put the run's record among the temporary files: they are kept then.
     """
     tempfile.tempdir = tempfile.mkdtemp(prefix="kws-")
     try:
@@ -84,14 +101,8 @@ def _temporary_files():
             shutil.rmtree(tempfile.tempdir, ignore_errors=True)
 
 
-def _fail(connection, reason, kind="failed"):
-    print(f"kws: {reason}", file=sys.stderr, flush=True)
-    connection.send((kind, reason))
-    sys.exit(FAILED)
-
-
-def _write_to(log_path):
-    """Send stdout and stderr to the end of `log_path`; return a second handle, which no child process inherits."""
+def _redirect_output(log_path: str) -> BufferedWriter:
+    """Append stdout and stderr to `log_path`; return a second handle, which child processes do not inherit."""
     with open(log_path, "ab") as log:
         for stream in (sys.stdout, sys.stderr):
             stream.flush()
@@ -99,6 +110,7 @@ def _write_to(log_path):
     return open(log_path, "ab")
 
 
-def _end_with_parent():
-    multiprocessing.parent_process().join()
+def _exit_with_parent() -> None:
+    if parent := multiprocessing.parent_process():
+        parent.join()
     os.kill(os.getpid(), signal.SIGKILL)

@@ -1,74 +1,70 @@
-"""What a person sees of a sweep: one live table in a terminal, plain lines elsewhere."""
+"""What the user sees of a sweep: a live table in a terminal, plain lines elsewhere."""
 
 import sys
-import time
+from collections.abc import Mapping, Sequence
+from datetime import timedelta
+from typing import TYPE_CHECKING
+
+from kws.metrics import EPOCH, VAL_ACCURACY
+from kws.sweep.spec import Sweep
+
+if TYPE_CHECKING:
+    from kws.sweep.engine import RunningTrial
+    from kws.sweep.runner import Status
 
 
-def make_display(sweep):
-    """Return the display for stdout: a context manager with `say`, `show` and `end`."""
+def make_display(sweep: Sweep) -> "PlainDisplay":
+    """Return the display for stdout, a context manager."""
     return LiveDisplay(sweep) if sys.stdout.isatty() else PlainDisplay(sweep)
 
 
 class PlainDisplay:
-    """Lines: what happens to cells, and after each change how many are done."""
+    """Lines: events of trials, and after each change how many have ended."""
 
-    def __init__(self, sweep):
+    def __init__(self, sweep: Sweep) -> None:
         self.sweep = sweep
-        self._told = None
+        self._shown = (0, 0)  # finished and failed
 
-    def __enter__(self):
+    def __enter__(self) -> "PlainDisplay":
         sweep = self.sweep
-        self.say(f"sweep {sweep.name} ({sweep.sweep_id}): {sweep.expected} cells, in {sweep.folder}")
+        self.print_line(f"sweep {sweep.name} ({sweep.sweep_id}): {sweep.expected} trials, in {sweep.folder}")
         return self
 
-    def __exit__(self, *error):
-        pass
+    def __exit__(self, *error: object) -> None: ...
 
-    def say(self, line):
-        """Print one line."""
+    def print_line(self, line: str) -> None:
         print(line, flush=True)
 
-    def show(self, counts, running, seconds_left):
-        """Take the state of things: {"finished", "running", "failed"}, the cells at work here, an estimate or None."""
+    def update(self, counts: Mapping[str, int], running: Sequence["RunningTrial"], seconds_left: float | None) -> None:
+        """Print how many trials have ended, if that has changed."""
         ended = (counts["finished"], counts["failed"])
-        if ended != self._told and any(ended):
-            self._told = ended
-            self.say(_counts(counts, self.sweep.expected, seconds_left))
-
-    def end(self, outcome):
-        """Tell how the sweep stands at the end of this call."""
-        for name, reason in outcome.failed.items():
-            self.say(f"failed: {name}: {reason}")
-        line = f"{outcome.finished} of {outcome.expected} cells finished"
-        if outcome.failed:
-            line += f", {len(outcome.failed)} failed (again with --retry-failed)"
-        if outcome.missing:
-            line += f", {len(outcome.missing)} not yet run (the same command goes on)"
-        self.say(line)
+        if ended != self._shown:
+            self._shown = ended
+            self.print_line(_counts(counts, self.sweep.expected, seconds_left))
 
 
 class LiveDisplay(PlainDisplay):
-    """A table of the cells at work, redrawn in place, with what happens printed above it."""
+    """A table of the running trials, redrawn in place, with events printed above it."""
 
-    def __init__(self, sweep):
+    def __init__(self, sweep: Sweep) -> None:
         super().__init__(sweep)
         from rich.console import Console
         from rich.live import Live
 
         self._live = Live(console=Console(highlight=False), refresh_per_second=4, transient=True)
 
-    def __enter__(self):
+    def __enter__(self) -> "LiveDisplay":
         self._live.start()
-        return super().__enter__()
+        super().__enter__()
+        return self
 
-    def __exit__(self, *error):
+    def __exit__(self, *error: object) -> None:
         self._live.stop()
 
-    def say(self, line):
-        """Print one line above the table."""
+    def print_line(self, line: str) -> None:
         self._live.console.print(line, markup=False)
 
-    def show(self, counts, running, seconds_left):
+    def update(self, counts: Mapping[str, int], running: Sequence["RunningTrial"], seconds_left: float | None) -> None:
         """Redraw the table."""
         from rich.table import Table
         from rich.text import Text
@@ -76,23 +72,29 @@ class LiveDisplay(PlainDisplay):
         table = Table(title=_counts(counts, self.sweep.expected, seconds_left), title_justify="left", box=None)
         for header in ("run", "epoch", "val accuracy", "time"):
             table.add_column(header, justify="left" if header == "run" else "right")
-        for cell in running:
-            epoch = f"{cell.row.get('epoch', 0)}/{cell.config.epochs}"
-            accuracy = f"{cell.row['val/accuracy']:.2%}" if cell.row else "starting"
-            table.add_row(Text(cell.config.run_name), epoch, accuracy, duration(time.monotonic() - cell.began))
+        for trial in running:
+            epoch = f"{trial.row.get(EPOCH, 0)}/{trial.config.epochs}"
+            accuracy = f"{trial.row[VAL_ACCURACY]:.2%}" if trial.row else "starting"
+            table.add_row(Text(trial.config.run_name), epoch, accuracy, str(_duration(trial.seconds)))
         self._live.update(table)
 
 
-def _counts(counts, expected, seconds_left):
-    line = f"{counts['finished']} of {expected} cells finished, {counts['running']} running, {counts['failed']} failed"
-    return line if seconds_left is None else f"{line}, about {duration(seconds_left)} left"
+def print_outcome(status: "Status") -> None:
+    """Print the failed trials, and how many finished, failed and were not run."""
+    for name, reason in status.failed.items():
+        print(f"failed: {name}: {reason}")
+    line = f"{status.finished} of {status.expected} trials finished"
+    if status.failed:
+        line += f", {len(status.failed)} failed (retry them with --retry-failed)"
+    if status.missing:
+        line += f", {len(status.missing)} not yet run (re-run the command to resume)"
+    print(line, flush=True)
 
 
-def duration(seconds):
-    """Return 45 s, 3 min 20 s or 2 h 05 min."""
-    seconds = round(seconds)
-    if seconds < 60:
-        return f"{seconds} s"
-    if seconds < 3600:
-        return f"{seconds // 60} min {seconds % 60:02d} s"
-    return f"{seconds // 3600} h {seconds % 3600 // 60:02d} min"
+def _counts(counts: Mapping[str, int], expected: int, seconds_left: float | None) -> str:
+    line = f"{counts['finished']} of {expected} trials finished, {counts['running']} running, {counts['failed']} failed"
+    return line if seconds_left is None else f"{line}, about {_duration(seconds_left)} left"
+
+
+def _duration(seconds: float) -> timedelta:
+    return timedelta(seconds=round(seconds))  # shown as 0:03:20

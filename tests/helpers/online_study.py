@@ -1,4 +1,4 @@
-"""A small study on the stand-in W&B server: real runs by kws.train, made once for all tests that read them."""
+"""A small study on the stand-in W&B server: real runs by kws.train, shared by all tests that read them."""
 
 import json
 import subprocess
@@ -43,6 +43,6 @@ def online(tmp_path_factory, data_dir):
         sweep_id = call(server, folder, SWEEP)
         call(server, folder, TRAIN, data_dir, HOME=str(folder), WANDB_ENTITY="tester")
         for run in server.runs.values():
-            run.sweep = sweep_id  # as an agent's runs have it; one process cannot be several agents' runs
+            run.sweep = sweep_id  # as if agents had run them; one process cannot act as several agents
         yield server, folder
         assert server.unknown == [] and server.crashes == []

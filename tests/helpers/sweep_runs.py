@@ -1,4 +1,4 @@
-"""Sweeps as processes of their own on a tiny corpus, and what is left on disk when they have ended."""
+"""Sweeps on a tiny corpus: writing sweep files, finding their processes, reading what they left on disk."""
 
 import csv
 import json
@@ -11,11 +11,11 @@ import yaml
 from conftest import REPOSITORY
 
 SWEEPS = sorted((REPOSITORY / "sweeps").glob("*.yaml"))
-SMALL = {"channels": {"value": 8}, "batch_size": {"value": 16}, "epochs": {"value": 2}}  # a run of half a second
+SMALL = {"channels": {"value": 8}, "batch_size": {"value": 16}, "epochs": {"value": 2}}  # a run takes half a second
 
 
 def write_sweep(folder, parameters, file="sweep.yaml", **content):
-    """Write a sweep file with `parameters` (W&B specs) over those of a small run; `content` are top-level keys."""
+    """Write a sweep file with `parameters` (W&B's form) added to a small run's; `content` are top-level keys."""
     content = {"method": "grid", "metric": {"name": "best/val_accuracy", "goal": "maximize"}} | content
     path = Path(folder) / file
     path.write_text(yaml.safe_dump(content | {"parameters": SMALL | parameters}, sort_keys=False))
@@ -31,18 +31,18 @@ def runs_of(run_dir):
 
 
 def results(run_dir, *keys):
-    """{values of the settings `keys`: (metrics without times, predictions)} of the finished runs, each cell once."""
+    """{values of the settings `keys`: (metrics without times, predictions)} of the finished runs, one per key."""
     found = {}
     for folder, (config, summary) in runs_of(run_dir).items():
         assert summary["state"] == "finished", (folder, summary)
-        cell = tuple(config[key] for key in keys)
-        assert cell not in found, f"cell {cell} was run twice"
-        found[cell] = (unclocked(folder / "metrics.csv"), (folder / "predictions.csv").read_text())
+        values = tuple(config[key] for key in keys)
+        assert values not in found, f"{values} was run twice"
+        found[values] = (without_times(folder / "metrics.csv"), (folder / "predictions.csv").read_text())
     return found
 
 
-def unclocked(path):
-    """The rows of a metrics.csv without the columns that a clock fills."""
+def without_times(path):
+    """The rows of a metrics.csv without measured times."""
     with open(path, newline="") as file:
         return [{key: value for key, value in row.items() if "time/" not in key} for row in csv.DictReader(file)]
 
@@ -54,15 +54,15 @@ def journal(work):
 
 
 def attempts(journal):
-    """[(cell, how it ended or None)] of every attempt in a journal file, in order, the dropped claims left out."""
-    trials = []
+    """[(trial, how it ended or None)] of every attempt in a journal file, in order, without dropped claims."""
+    found = []
     for line in Path(journal).read_text().splitlines():
         entry = json.loads(line)
-        if entry["op_code"] == 4:  # a trial is created
-            trials.append([entry["user_attrs"]["cell"], None])
-        elif entry["op_code"] == 8 and "ended" in entry["user_attr"]:  # an attribute of a trial is set
-            trials[entry["trial_id"]][1] = entry["user_attr"]["ended"]
-    return [tuple(trial) for trial in trials if trial[1] != "dropped"]
+        if entry["op_code"] == 4:  # an Optuna trial is created
+            found.append([entry["user_attrs"]["trial"], None])
+        elif entry["op_code"] == 8 and "ended" in entry["user_attr"]:  # an attribute of it is set
+            found[entry["trial_id"]][1] = entry["user_attr"]["ended"]
+    return [(trial, ended) for trial, ended in found if ended != "dropped"]
 
 
 def children(pid):
@@ -76,13 +76,13 @@ def children(pid):
             if int(parent) == pid and state != "Z":
                 found[int(entry.name)] = (entry / "cmdline").read_bytes().replace(b"\0", b" ").decode()
         except (OSError, ValueError):
-            continue  # it ended while we looked
+            continue  # it has ended meanwhile
     return found
 
 
-def cells_at_work(pid):
-    """The process ids of the cells that the sweep with process id `pid` has at work."""
-    return [cell for server in fork_servers(pid) for cell in children(server)]
+def running_trials(pid):
+    """The process ids of the trials that the sweep with process id `pid` is running."""
+    return [trial for server in fork_servers(pid) for trial in children(server)]
 
 
 def fork_servers(pid):
@@ -101,13 +101,13 @@ def wait_until(condition, what, seconds=60):
     """Wait until `condition()` is true; return its value."""
     end = time.monotonic() + seconds
     while not (value := condition()):
-        assert time.monotonic() < end, f"waited {seconds} s in vain until {what}"
+        assert time.monotonic() < end, f"timed out after {seconds} s waiting until {what}"
         time.sleep(0.02)
     return value
 
 
 def kill(pid, number=signal.SIGKILL):
-    """Send a signal to a process that may have ended by itself; return whether it was there."""
+    """Send a signal to a process that may have ended; return whether it was running."""
     try:
         os.kill(pid, number)
     except ProcessLookupError:

@@ -1,4 +1,4 @@
-"""Road 1: `wandb sweep` and `wandb agent`, the real ones, with the project's own program."""
+"""Sweeps with the real `wandb sweep` and `wandb agent` and the project's own program."""
 
 import json
 import math
@@ -18,7 +18,7 @@ COMMAND = ["${env}", "${interpreter}", "-m", "kws.train", "${args}"]
 
 
 def create_sweep(server, folder, parameters, command):
-    """Create a sweep with `wandb sweep FILE`; the sweep as the server holds it."""
+    """Create a sweep with `wandb sweep FILE`; return the sweep as the server has it."""
     (folder / "sweep.yaml").write_text(
         yaml.safe_dump(
             {
@@ -74,8 +74,8 @@ def server():
 
 
 @pytest.fixture(scope="module", autouse=True)
-def at_work(folder):
-    """Two agents on three cells, one of them invalid; a third on one cell that comes by run.config alone."""
+def agents_started(folder):
+    """Two agents for three trials, one of them invalid; a third for one trial whose settings are in run.config only."""
     with WandbServer() as server:
         by_flags = create_sweep(server, folder, {"n_mels": 40, "groups": [1, 2, 5], **FIXED}, COMMAND)
         by_config = create_sweep(server, folder, {"n_mels": 40, "groups": 2, **FIXED}, COMMAND[:-1])
@@ -86,16 +86,16 @@ def at_work(folder):
 
 
 @pytest.fixture(scope="module")
-def swept(at_work):
-    """The same when all of it is done, and what the agents and their runs printed."""
-    server, by_flags, by_config, agents = at_work
+def swept(agents_started):
+    """The same when everything has finished, and what the agents and their runs printed."""
+    server, by_flags, by_config, agents = agents_started
     printed = [agent.communicate(timeout=150)[0] for agent in agents]
     assert [agent.returncode for agent in agents] == [0, 0, 0], printed
     assert server.crashes == []
     return server, by_flags, by_config, printed
 
 
-def test_a_preempted_run_is_requeued_and_ends_as_if_undisturbed(server, folder):
+def test_a_preempted_run_is_requeued_and_gives_the_results_of_an_undisturbed_one(server, folder):
     sweep = create_sweep(server, folder, {"n_mels": 20, "groups": 1, **FIXED, "epochs": 60}, COMMAND)
     first = start_agent(server, folder, sweep, "--forward-signals")
     while not sweep.handed_out:
@@ -130,12 +130,12 @@ def test_a_preempted_run_is_requeued_and_ends_as_if_undisturbed(server, folder):
     ]
 
 
-@pytest.mark.parametrize("name, cells", (("n_mels", 15), ("groups", 25)))
-def test_the_study_files_are_taken_and_their_first_cell_runs(server, tmp_path, name, cells):
-    folder = training.make_surroundings(tmp_path)  # of its own: each server of this seed hands out the same run ids
+@pytest.mark.parametrize("name, trials", (("n_mels", 15), ("groups", 25)))
+def test_wandb_accepts_the_study_files_and_their_first_trial_runs(server, tmp_path, name, trials):
+    folder = training.make_surroundings(tmp_path)  # not shared: each server with this seed assigns the same run ids
     sweep = send_sweep(server, folder, str(REPOSITORY / "sweeps" / f"{name}.yaml"))
     assert (sweep.config["name"], sweep.config["project"]) == (name, "kws")
-    assert math.prod(len(item.get("values", [0])) for item in sweep.config["parameters"].values()) == cells
+    assert math.prod(len(item.get("values", [0])) for item in sweep.config["parameters"].values()) == trials
     agent = start_agent(server, folder, sweep, "--count", "1")
     printed = agent.communicate(timeout=90)[0]
     [run_id] = sweep.handed_out
@@ -145,7 +145,7 @@ def test_the_study_files_are_taken_and_their_first_cell_runs(server, tmp_path, n
     assert (settings["study"], settings["n_mels"], settings["groups"], settings["seed"]) == (name, 20, 1, 0)
 
 
-def test_each_cell_is_run_exactly_once(swept):
+def test_each_trial_is_run_exactly_once(swept):
     server, sweep, _, printed = swept
     assert len(sweep.handed_out) == 3 == len(set(sweep.handed_out)), printed
     runs = [server.runs[run] for run in sweep.handed_out]
@@ -154,7 +154,7 @@ def test_each_cell_is_run_exactly_once(swept):
     assert server.unknown == []
 
 
-def test_every_run_arrives_with_all_its_parts(swept, folder):
+def test_every_run_is_uploaded_completely(swept, folder):
     server, sweep, _, printed = swept
     valid = [server.runs[run] for run in sweep.handed_out if server.runs[run].config["groups"] < 5]
     for run in valid:
@@ -166,7 +166,7 @@ def test_every_run_arrives_with_all_its_parts(swept, folder):
     assert len(valid) == 2, printed
 
 
-def test_an_invalid_cell_fails_with_its_reason_and_stalls_nobody(swept, folder):
+def test_an_invalid_trial_fails_with_its_reason_and_does_not_block_the_agents(swept, folder):
     server, sweep, _, printed = swept
     [invalid] = [server.runs[run] for run in sweep.handed_out if server.runs[run].config["groups"] == 5]
     assert (invalid.state, invalid.rows, sweep.state) == ("crashed", [], "FINISHED")
@@ -177,7 +177,7 @@ def test_an_invalid_cell_fails_with_its_reason_and_stalls_nobody(swept, folder):
     assert process.returncode == 2
 
 
-def test_settings_by_run_config_alone_give_the_same_run(swept, folder):
+def test_settings_from_run_config_alone_give_the_same_run(swept, folder):
     server, by_flags, by_config, printed = swept
     [run] = by_config.handed_out
     training.assert_arrived(server, folder / "runs" / run, epochs=3)

@@ -1,4 +1,4 @@
-"""kws sweep, no server: real processes, real runs, a journal file and a real PostgreSQL."""
+"""`kws sweep` without a server: real processes and runs, killed, failing and resumed."""
 
 import collections
 import glob
@@ -20,16 +20,16 @@ from helpers.corpus import make_corpus
 from helpers.sweep_runs import (
     SWEEPS,
     attempts,
-    cells_at_work,
     children,
     fork_servers,
     is_alive,
     journal,
     kill,
     results,
+    running_trials,
     runs_of,
-    unclocked,
     wait_until,
+    without_times,
     write_sweep,
 )
 
@@ -41,10 +41,10 @@ def corpus(data_dir, monkeypatch):
     monkeypatch.setenv("KWS_DATA", str(data_dir))
 
 
-def finished_once(work, cells):
-    """Whether the journal says that each of so many cells was finished, and once."""
-    ends = collections.Counter(cell for cell, ended in attempts(journal(work)) if ended == "finished")
-    return ends == collections.Counter(range(cells))
+def each_finished_once(work, trials):
+    """Whether the journal records that each of so many trials finished exactly once."""
+    ends = collections.Counter(trial for trial, ended in attempts(journal(work)) if ended == "finished")
+    return ends == collections.Counter(range(trials))
 
 
 # What a sweep does
@@ -55,17 +55,17 @@ def test_the_first_run_of_every_sweep_file(work, kws, path):
     content = yaml.safe_load(path.read_text())
     swept = {name: spec["values"][0] for name, spec in content["parameters"].items() if "values" in spec}
     values = swept | {"epochs": 1}
-    cell = [f"{name}={value}" for name, value in values.items()] if content["method"] == "grid" else []
-    outcome = kws("sweep", path, "--set", *(cell or ["epochs=1", "--count", 1]))
+    fixed = [f"{name}={value}" for name, value in values.items()] if content["method"] == "grid" else []
+    outcome = kws("sweep", path, "--set", *(fixed or ["epochs=1", "--count", 1]))
     assert outcome.status == 0, outcome.err + outcome.out
     [(folder, (config, summary))] = runs_of("runs").items()
     assert summary["state"] == "finished" and config["study"] == path.stem and config["epochs"] == 1
-    assert {name: config[name] for name in values} == values or not cell
+    assert {name: config[name] for name in values} == values or not fixed
 
 
-def test_cells_with_several_threads_run_after_the_first_reading_of_the_data(work):
+def test_trials_with_several_threads_run_after_the_fork_server_has_read_the_data(work):
     folder = make_corpus(work / "data")
-    for name in ("long", "longer"):  # so much is worked on with several threads
+    for name in ("long", "longer"):  # long enough to be computed on several threads
         soundfile.write(folder / f"_background_noise_/{name}.wav", np.zeros(960_000, np.int16), 16000, subtype="PCM_16")
     path = write_sweep(work, {"threads": {"value": 2}, "seed": {"values": [0, 1]}})
     environment = {
@@ -75,10 +75,10 @@ def test_cells_with_several_threads_run_after_the_first_reading_of_the_data(work
     assert finish(start("sweep", path, "--jobs=2", env=environment), timeout=60).status == 0
 
 
-def test_a_sweep_is_the_same_runs_as_kws_train(work, kws):
+def test_a_sweep_makes_the_same_runs_as_kws_train(work, kws):
     path = write_sweep(work, {"n_mels": {"values": [20, 40]}, "seed": {"value": 3}, "study": {"value": "mels"}})
     swept = kws("sweep", path)
-    assert swept.status == 0 and swept.err == "" and "2 of 2 cells finished" in swept.out
+    assert swept.status == 0 and swept.err == "" and "2 of 2 trials finished" in swept.out
     for n_mels in (20, 40):
         alone = kws("train", f"--n_mels={n_mels}", "--seed=3", "--study=mels", "--run_dir=alone",
                             "--channels=8", "--batch_size=16", "--epochs=2")  # fmt: skip
@@ -100,7 +100,7 @@ def test_a_sweep_is_the_same_runs_as_kws_train(work, kws):
     assert copy["method"] == "grid" and copy["parameters"]["n_mels"] == {"values": [20, 40]}
 
 
-def test_nothing_is_left_among_temporary_files(work):
+def test_no_temporary_files_are_left(work):
     path = write_sweep(work, {"seed": {"values": [0, 1]}})
     with tempfile.TemporaryDirectory(prefix="kws-") as folder:
         for command in (("sweep", path), ("train", *TINY), ("report",)):
@@ -108,7 +108,7 @@ def test_nothing_is_left_among_temporary_files(work):
             assert os.listdir(folder) == [], command
 
 
-def test_a_record_that_wandb_puts_among_temporary_files_stays(work):
+def test_a_run_record_that_wandb_puts_among_temporary_files_is_kept(work):
     path = write_sweep(work, {"seed": {"value": 0}})
     with tempfile.TemporaryDirectory(prefix="kws-") as folder:
         environment = {"TMPDIR": folder, "WANDB_DIR": "/proc/nowhere"}  # nobody can make folders in /proc
@@ -117,20 +117,20 @@ def test_a_record_that_wandb_puts_among_temporary_files_stays(work):
         assert list(Path(summary["wandb/sync_dir"]).glob("*.wandb"))
 
 
-def test_a_run_dir_below_the_home_is_one_place(work, tmp_path):
+def test_a_tilde_in_run_dir_is_expanded(work, tmp_path):
     path = write_sweep(work, {"seed": {"value": 0}, "run_dir": {"value": "~/kept"}})
     assert finish(start("sweep", path, env={"HOME": str(tmp_path)})).status == 0
     assert len(runs_of(tmp_path / "kept")) == 1 and not (work / "~").exists()
 
 
-def test_a_mode_that_wandb_does_not_have_is_told_before_anything_runs(work):
+def test_an_invalid_wandb_mode_is_reported_before_anything_runs(work):
     path = write_sweep(work, {"seed": {"values": [0, 1]}})
     outcome = finish(start("sweep", path, env={"WANDB_MODE": "of"}))
     assert (outcome.status, outcome.out) == (2, "") and "WANDB_MODE is 'of'" in outcome.err
     assert not (work / "runs").exists()
 
 
-def test_a_folder_for_temporary_files_too_deep_for_a_socket(work):
+def test_a_temporary_folder_too_long_for_a_socket_is_reported(work):
     path = write_sweep(work, {"seed": {"values": [0, 1]}})
     deep = work / ("deep" * 20)
     deep.mkdir()
@@ -147,50 +147,50 @@ def test_a_finished_sweep_is_not_run_again(work, kws):
     assert kws("sweep", path).status == 0
     before = {folder: (folder / "metrics.csv").stat().st_mtime_ns for folder in runs_of("runs")}
     again = kws("sweep", path)
-    assert again.status == 0 and "2 of 2 cells finished" in again.out
+    assert again.status == 0 and "2 of 2 trials finished" in again.out
     assert {folder: (folder / "metrics.csv").stat().st_mtime_ns for folder in runs_of("runs")} == before
     other = kws("sweep", path, "--set", "seed=0")  # another set is another sweep, not a mix
-    assert other.status == 0 and "1 of 1 cells finished" in other.out
+    assert other.status == 0 and "1 of 1 trials finished" in other.out
     assert len(runs_of("runs")) == 3 and len(list((work / "runs" / "sweeps").iterdir())) == 2
 
 
-def test_random_and_bayes_end_at_their_cap_and_go_on_with_count(work, kws):
+def test_random_and_bayes_end_at_run_cap_and_continue_with_count(work, kws):
     specs = {"lr": {"distribution": "log_uniform_values", "min": 0.0005, "max": 0.05},
              "channels": {"values": [4, 8]}, "epochs": {"value": 1}}  # fmt: skip
     for method in ("random", "bayes"):
         path = write_sweep(work, specs, method=method, run_cap=3)
         assert kws("sweep", path, "--set", f"run_dir={method}").status == 0
         more = kws("sweep", path, "--set", f"run_dir={method}", "--count", 4)
-        assert more.status == 0 and "4 of 4 cells finished" in more.out
+        assert more.status == 0 and "4 of 4 trials finished" in more.out
         configs = [config for config, _ in runs_of(method).values()]
         assert len(configs) == len({config["lr"] for config in configs}) == 4
         assert all(0.0005 <= config["lr"] <= 0.05 and config["channels"] in (4, 8) for config in configs)
 
 
-def test_status_tells_how_a_sweep_stands_and_makes_nothing(work, kws):
+def test_status_prints_the_state_and_creates_nothing(work, kws):
     path = write_sweep(work, SEEDS | {"epochs": {"value": 200}})
     outcome = kws("sweep", path, "--status")
     assert outcome.status == 0 and not (work / "runs").exists()
-    assert "4 cells expected, 0 finished, 0 running, 0 failed, 4 missing" in outcome.out
+    assert "4 trials expected, 0 finished, 0 running, 0 failed, 4 missing" in outcome.out
     process = start("sweep", path, "--jobs", 2)
-    wait_until(lambda: len(cells_at_work(process.pid)) == 2, "two cells are at work")
+    wait_until(lambda: len(running_trials(process.pid)) == 2, "two trials are running")
     outcome = kws("sweep", path, "--status")
-    assert "4 cells expected, 0 finished, 2 running, 0 failed, 2 missing" in outcome.out
+    assert "4 trials expected, 0 finished, 2 running, 0 failed, 2 missing" in outcome.out
     process.kill()
     process.communicate()
     outcome = kws("sweep", path, "--status")
-    assert "4 cells expected, 0 finished, 0 running, 0 failed, 4 missing" in outcome.out
+    assert "4 trials expected, 0 finished, 0 running, 0 failed, 4 missing" in outcome.out
 
 
 # Deaths
 
 
-def test_a_killed_sweep_goes_on_and_leaves_nobody_behind(work, kws):
+def test_a_killed_sweep_resumes_and_leaves_no_process(work, kws):
     path = write_sweep(work, SEEDS | {"epochs": {"value": 30}})
     process = start("sweep", path, "--jobs", 2)
     wait_until(lambda: len(list(work.glob("runs/*/last.pt"))) == 2, "two runs have a checkpoint")
     servers = children(process.pid)
-    orphans = [*servers, *cells_at_work(process.pid), *(g for c in cells_at_work(process.pid) for g in children(c))]
+    orphans = [*servers, *running_trials(process.pid), *(g for c in running_trials(process.pid) for g in children(c))]
     process.kill()
     process.communicate()
     wait_until(lambda: not any(map(is_alive, orphans)), "all its processes have ended")
@@ -198,13 +198,13 @@ def test_a_killed_sweep_goes_on_and_leaves_nobody_behind(work, kws):
     outcome = kws("sweep", path, "--jobs", 2)
     assert outcome.status == 0, outcome.err
     assert begun < {folder.name for folder in runs_of("runs")}  # the same runs, resumed
-    assert set(results("runs", "seed")) == {(seed,) for seed in range(4)} and finished_once(work, 4)
+    assert set(results("runs", "seed")) == {(seed,) for seed in range(4)} and each_finished_once(work, 4)
     alone = kws("train", "--seed=0", "--run_dir=alone", "--channels=8", "--batch_size=16", "--epochs=30")
     assert alone.status == 0
     assert results("alone", "seed")[(0,)] == results("runs", "seed")[(0,)]
 
 
-def test_a_run_that_ended_before_the_sweep_could_say_so_is_not_run_again(work, kws):
+def test_a_run_that_finished_before_the_sweep_recorded_it_is_not_run_again(work, kws):
     path = write_sweep(work, {"seed": {"values": [0]}})
     assert finish(start("sweep", path)).status == 0
     [folder] = runs_of("runs")
@@ -214,16 +214,16 @@ def test_a_run_that_ended_before_the_sweep_could_say_so_is_not_run_again(work, k
         pass
     journal(work).write_text("".join(lines))
     outcome = kws("sweep", path)
-    assert outcome.status == 0 and "1 of 1 cells finished" in outcome.out
+    assert outcome.status == 0 and "1 of 1 trials finished" in outcome.out
     assert list(runs_of("runs")) == [folder] and (folder / "metrics.csv").stat().st_mtime_ns == written
 
 
-def test_a_cell_whose_process_was_killed_is_run_again(work):
+def test_a_trial_whose_process_was_killed_is_restarted(work):
     path = write_sweep(work, {"seed": {"values": [0, 1]}, "epochs": {"value": 30}})
     process = start("sweep", path, "--jobs", 1)
     for number, runs in ((signal.SIGKILL, 1), (signal.SIGTERM, 2)):
         wait_until(lambda runs=runs: len(list(work.glob("runs/*/last.pt"))) == runs, "the run has a checkpoint")
-        [victim] = cells_at_work(process.pid)
+        [victim] = running_trials(process.pid)
         kill(victim, number)
     outcome = finish(process)
     assert outcome.status == 0, outcome.out
@@ -240,39 +240,39 @@ def test_a_killed_fork_server_is_replaced(work):
     kill(server)
     outcome = finish(process)
     assert outcome.status == 0 and outcome.err == "", outcome
-    assert set(results("runs", "seed")) == {(0,), (1,)} and finished_once(work, 2)
+    assert set(results("runs", "seed")) == {(0,), (1,)} and each_finished_once(work, 2)
 
 
-def test_ctrl_c_stops_cleanly_and_the_same_command_goes_on(work, kws):
+def test_ctrl_c_stops_cleanly_and_the_command_resumes(work, kws):
     path = write_sweep(work, {"seed": {"values": [0, 1, 2]}, "epochs": {"value": 40}})
     process = start("sweep", path, "--jobs", 2)
     wait_until(lambda: len(list(work.glob("runs/*/last.pt"))) == 2, "two runs have a checkpoint")
-    cells = cells_at_work(process.pid)
+    trials = running_trials(process.pid)
     process.send_signal(signal.SIGINT)
     outcome = finish(process)
     assert outcome.status == 130 and outcome.err == "", outcome
-    assert "the same command goes on" in outcome.out
-    assert not any(map(is_alive, cells))
+    assert "re-run the command to resume" in outcome.out
+    assert not any(map(is_alive, trials))
     assert {summary["state"] for _, summary in runs_of("runs").values()} == {"preempted"}
     assert kws("sweep", path).status == 0
-    assert set(results("runs", "seed")) == {(0,), (1,), (2,)} and finished_once(work, 3)
+    assert set(results("runs", "seed")) == {(0,), (1,), (2,)} and each_finished_once(work, 3)
 
 
 # Failures
 
 
-def test_a_failed_cell_is_reported_and_the_others_are_done(work, kws):
+def test_a_failed_trial_is_reported_and_the_others_are_run(work, kws):
     path = write_sweep(work, {"channels": {"values": [8, 12]}, "groups": {"values": [1, 8]}})
     outcome = kws("sweep", path, "--jobs", 1)
     assert outcome.status == 1 and outcome.err == ""
     assert "groups: 8 does not divide the 12 channels" in outcome.out
-    assert "3 of 4 cells finished, 1 failed (again with --retry-failed)" in outcome.out
+    assert "3 of 4 trials finished, 1 failed (retry them with --retry-failed)" in outcome.out
     assert set(results("runs", "channels", "groups")) == {(8, 1), (8, 8), (12, 1)}
     assert "3 finished, 0 running, 1 failed, 0 missing" in kws("sweep", path, "--status").out
 
 
 def damaged_clip(root, data_dir):
-    """Copy the data to `root`, with one clip that is no WAV file: what only a run finds out. Returns (clip, bytes)."""
+    """Copy the data to `root`, with one damaged clip, which only a run detects. Returns (clip, its original bytes)."""
     shutil.copytree(data_dir, root)
     clip = next(root.glob("SpeechCommands/*/yes/*.wav"))
     whole = clip.read_bytes()
@@ -285,40 +285,39 @@ def test_failures_are_shown_with_their_last_lines_and_retried_on_demand(work, kw
     clip, whole = damaged_clip(work / "data", data_dir)
     values = ["--set", f"data_dir={work}/data"]
     failed = kws("sweep", path, *values)
-    assert failed.status == 1 and "0 of 2 cells finished, 2 failed" in failed.out
+    assert failed.status == 1 and "0 of 2 trials finished, 2 failed" in failed.out
     assert failed.out.count(clip.name) > 2 and "logs/" in failed.out
     clip.write_bytes(whole)
     again = kws("sweep", path, *values)
-    assert again.status == 1 and "0 of 2 cells finished, 2 failed" in again.out
+    assert again.status == 1 and "0 of 2 trials finished, 2 failed" in again.out
     retried = kws("sweep", path, *values, "--retry-failed")
-    assert retried.status == 0 and "2 of 2 cells finished" in retried.out
+    assert retried.status == 0 and "2 of 2 trials finished" in retried.out
     assert [ended for _, ended in attempts(journal(work))] == ["failed", "failed", "finished", "finished"]
 
 
-def test_a_cell_whose_checkpoint_is_damaged_begins_anew_on_demand(work, kws):
+def test_a_trial_with_a_damaged_checkpoint_starts_a_new_run_with_retry_failed(work, kws):
     path = write_sweep(work, {"seed": {"value": 0}, "epochs": {"value": 400}})
     process = start("sweep", path)
-    wait_until(lambda: list(Path("runs").glob("*/last.pt")), "there is a checkpoint")
+    wait_until(lambda: list(Path("runs").glob("*/last.pt")), "the run has a checkpoint")
     process.send_signal(signal.SIGINT)
     assert finish(process).status == 130
     [last] = Path("runs").glob("*/last.pt")
     last.write_bytes(last.read_bytes()[:-1000])
     failed = kws("sweep", path)
-    assert (
-        failed.status == 1 and "is not a whole checkpoint of kws; take another run (--retry-failed does)" in failed.out
-    )
+    assert failed.status == 1
+    assert "is not a complete checkpoint of kws; choose another run (with --retry-failed)" in failed.out
     again = start("sweep", path, "--retry-failed")
     wait_until(lambda: len(list(Path("runs").glob("*/last.pt"))) == 2, "another run has a checkpoint")
     again.send_signal(signal.SIGINT)
     assert finish(again).status == 130
 
 
-def test_three_failures_from_the_start_stop_the_sweep(work, kws, data_dir):
+def test_a_sweep_stops_if_its_first_three_trials_fail(work, kws, data_dir):
     path = write_sweep(work, {"seed": {"values": list(range(20))}})
     damaged_clip(work / "data", data_dir)
     outcome = kws("sweep", path, "--jobs", 1, "--set", f"data_dir={work}/data")
-    assert outcome.status == 1 and "the first 3 runs here failed" in outcome.out
-    assert "0 of 20 cells finished, 3 failed (again with --retry-failed), 17 not yet run" in outcome.out
+    assert outcome.status == 1 and "the first 3 trials here failed" in outcome.out
+    assert "0 of 20 trials finished, 3 failed (retry them with --retry-failed), 17 not yet run" in outcome.out
     assert [ended for _, ended in attempts(journal(work))] == ["failed"] * 3
 
 
@@ -333,12 +332,12 @@ def test_a_terminal_gets_one_live_table(work, kws):
     )  # fmt: skip
     text = screen.stdout.decode()
     assert screen.returncode == 0, text
-    for words in ("val accuracy", "/8", "of 2 cells finished", "running", "\x1b["):
+    for words in ("val accuracy", "/8", "of 2 trials finished", "running", "\x1b["):
         assert words in text
-    assert unclocked(next(iter(runs_of("runs"))) / "metrics.csv")
+    assert without_times(next(iter(runs_of("runs"))) / "metrics.csv")
 
 
-def test_missing_data_are_told_once_before_anything_runs(kws_process, work, tmp_path):
+def test_missing_data_are_reported_once_before_anything_runs(kws_process, work, tmp_path):
     write_sweep(work, {"n_mels": {"values": [20, 40, 80]}, "data_dir": {"value": str(tmp_path / "nowhere")}})
     done = kws_process("sweep", "sweep.yaml")
     assert done.status == 2

@@ -1,4 +1,4 @@
-"""Sweep files: every file of the repository, W&B's parameter forms, --set, and what is refused before anything runs."""
+"""Sweep files: those of the repository, W&B's parameter forms, --set, and errors before anything runs."""
 
 import itertools
 import math
@@ -22,15 +22,15 @@ DOCUMENTED_KEYS = {"program", "entity", "project", "description", "name", "metho
 DOCUMENTED_PARAMETER_KEYS = {"values", "value", "distribution", "probabilities", "min", "max", "mu", "sigma", "q"}
 
 
-def cells(sweep):
-    return [sweep.drawn(cell) for cell in range(sweep.expected)]
+def trials(sweep):
+    return [sweep.overrides(trial) for trial in range(sweep.expected)]
 
 
 # The files of the repository
 
 
 @pytest.mark.parametrize("path", SWEEPS, ids=lambda path: path.stem)
-def test_every_sweep_file_is_wandbs_and_ours(path, monkeypatch):
+def test_every_sweep_file_is_valid_for_wandb_and_kws(path, monkeypatch):
     monkeypatch.chdir(REPOSITORY)
     content = yaml.safe_load(path.read_text())
     assert set(content) <= DOCUMENTED_KEYS
@@ -43,7 +43,7 @@ def test_every_sweep_file_is_wandbs_and_ours(path, monkeypatch):
     assert content["parameters"]["study"] == {"value": path.stem}
 
     sweep = load_sweep(path)
-    configs = [sweep.config(drawn) for drawn in cells(sweep)]
+    configs = [sweep.config(overrides) for overrides in trials(sweep)]
     for config in configs:
         model.build(config)  # within 100,000 parameters
     if sweep.method == "grid":
@@ -54,13 +54,13 @@ def test_every_sweep_file_is_wandbs_and_ours(path, monkeypatch):
         assert words in content["description"]
 
 
-def test_the_studies_ask_what_they_say():
+def test_the_studies_vary_what_they_describe():
     n_mels, groups = (load_sweep(REPOSITORY / "sweeps" / f"{name}.yaml") for name in ("n_mels", "groups"))
-    assert cells(n_mels) == [{"n_mels": n, "seed": s} for n in (20, 40, 80) for s in range(5)]
-    assert cells(groups) == [{"groups": g, "seed": s} for g in (1, 2, 4, 8, 16) for s in range(5)]
-    assert {groups.config(drawn).n_mels for drawn in cells(groups)} == {20}
+    assert trials(n_mels) == [{"n_mels": n, "seed": s} for n in (20, 40, 80) for s in range(5)]
+    assert trials(groups) == [{"groups": g, "seed": s} for g in (1, 2, 4, 8, 16) for s in range(5)]
+    assert {groups.config(overrides).n_mels for overrides in trials(groups)} == {20}
     changed = load_sweep(REPOSITORY / "sweeps" / "groups.yaml", ["n_mels=40"])
-    assert {changed.config(drawn).n_mels for drawn in cells(changed)} == {40}
+    assert {changed.config(overrides).n_mels for overrides in trials(changed)} == {40}
     assert changed.sweep_id != groups.sweep_id
 
 
@@ -77,11 +77,11 @@ def test_a_grid_is_the_product_of_its_values(tmp_path_factory, values):
     path = write_sweep(tmp_path_factory.mktemp("grid"), specs)
     try:
         sweep = load_sweep(path, ["channels=64"])
-    except KwsError as error:  # every cell with some value of groups is impossible
+    except KwsError as error:  # every trial with some value of groups is invalid
         assert "does not divide" in str(error)
         return
     assert set(sweep.searched) == set(values)
-    found = [tuple(drawn[name] for name in sweep.searched) for drawn in cells(sweep)]
+    found = [tuple(overrides[name] for name in sweep.searched) for overrides in trials(sweep)]
     assert found == list(itertools.product(*(values[name] for name in sweep.searched)))
 
 
@@ -103,12 +103,12 @@ def bounded(draw):
 
 @given(bounded(), st.floats(0, 1), st.floats(0, 1))
 @settings(max_examples=300, deadline=None)
-def test_what_is_drawn_lies_in_the_declared_range(case, u, v):
+def test_drawn_values_are_in_the_declared_range(case, u, v):
     spec, low, high = case
     try:
         parameter = read_parameter("lr", spec, "x.yaml")
     except KwsError as error:
-        assert "no multiple of q" in str(error) or "must lie between" in str(error)  # exp(log(10)) above 10
+        assert "no multiple of q" in str(error) or "must be between" in str(error)  # exp(log(10)) above 10
         return
     value = parameter.quantile(u)
     assert low * (1 - 1e-9) <= value <= high * (1 + 1e-9)
@@ -127,7 +127,7 @@ def test_whole_numbers_stay_whole_and_in_range(low, span, u):
 
 
 def shares(parameter, draws=20000):
-    """{value: its share} of evenly spaced quantiles."""
+    """The fraction of each value among evenly spaced quantiles."""
     found = {}
     for index in range(draws):
         value = parameter.quantile((index + 0.5) / draws)
@@ -135,7 +135,7 @@ def shares(parameter, draws=20000):
     return found
 
 
-def test_the_distributions_are_those_of_their_names():
+def test_distributions_match_their_names():
     def read(name, **spec):
         return read_parameter(name, spec, "x.yaml")
 
@@ -155,26 +155,26 @@ def test_the_distributions_are_those_of_their_names():
     weighted = read("n_mels", values=[20, 40, 80], probabilities=[0.5, 0, 0.5])
     assert shares(weighted) == pytest.approx({20: 0.5, 80: 0.5})
     assert shares(read("augment", values=[True, False])) == pytest.approx({True: 0.5, False: 0.5})
-    assert read("lr", value="1e-3").quantile(0.5) == 0.001  # what YAML reads as text is still a number to us
+    assert read("lr", value="1e-3").quantile(0.5) == 0.001  # YAML reads this as text
 
 
-def test_random_draws_depend_on_the_sweep_and_the_cell_alone(tmp_path):
+def test_random_draws_depend_only_on_the_sweep_and_the_trial(tmp_path):
     specs = {"lr": {"distribution": "log_uniform_values", "min": 0.0001, "max": 0.1}, "seed": {"min": 0, "max": 99}}
     path = write_sweep(tmp_path, specs, method="random", run_cap=20)
     sweep = load_sweep(path)
-    assert cells(sweep) == cells(load_sweep(path))
-    assert len({drawn["lr"] for drawn in cells(sweep)}) == 20
+    assert trials(sweep) == trials(load_sweep(path))
+    assert len({overrides["lr"] for overrides in trials(sweep)}) == 20
     longer = load_sweep(path, count=30)
-    assert longer.sweep_id == sweep.sweep_id and cells(longer)[:20] == cells(sweep)
+    assert longer.sweep_id == sweep.sweep_id and trials(longer)[:20] == trials(sweep)
     other = load_sweep(path, ["n_mels=40"])
-    assert other.sweep_id != sweep.sweep_id and cells(other) != cells(sweep)
+    assert other.sweep_id != sweep.sweep_id and trials(other) != trials(sweep)
 
 
 def test_a_grid_takes_whole_ranges_as_wandb_does(tmp_path):
     path = write_sweep(tmp_path, {
         "seed": {"min": 3, "max": 5}, "lr": {"distribution": "q_uniform", "min": 0.1, "max": 0.4, "q": 0.1},
     })  # fmt: skip
-    assert cells(load_sweep(path)) == [{"lr": lr, "seed": s} for lr in (0.1, 0.2, 0.3) for s in (3, 4, 5)]
+    assert trials(load_sweep(path)) == [{"lr": lr, "seed": s} for lr in (0.1, 0.2, 0.3) for s in (3, 4, 5)]
     assert load_sweep(write_sweep(tmp_path, {"seed": {"min": 0, "max": 99}}, run_cap=7)).expected == 7
 
 
@@ -184,54 +184,54 @@ def test_a_grid_takes_whole_ranges_as_wandb_does(tmp_path):
 def test_set_fixes_narrows_and_adds(tmp_path):
     path = write_sweep(tmp_path, {"n_mels": {"values": [20, 40]}, "seed": {"values": [0, 1, 2]}})
     sweep = load_sweep(path, ["epochs=3", "seed=0,1", "n-mels=80", "groups=1,2", "augment=false", "words=up,down"])
-    assert cells(sweep) == [{"groups": g, "seed": s} for g in (1, 2) for s in (0, 1)]
-    config = sweep.config(sweep.drawn(0))
+    assert trials(sweep) == [{"groups": g, "seed": s} for g in (1, 2) for s in (0, 1)]
+    config = sweep.config(sweep.overrides(0))
     assert (config.epochs, config.n_mels, config.augment, config.words) == (3, 80, False, ("up", "down"))
     assert sweep.content["parameters"]["seed"] == {"values": [0, 1]}
 
 
-def test_what_changes_the_runs_changes_the_sweep(tmp_path):
+def test_assignments_that_change_the_runs_change_the_sweep_id(tmp_path):
     path = write_sweep(tmp_path, {"seed": {"values": [0, 1]}})
-    ids = {load_sweep(path, overrides).sweep_id for overrides in ([], ["lr=0.01"], ["seed=0"], ["data_dir=x"])}
+    ids = {load_sweep(path, assignments).sweep_id for assignments in ([], ["lr=0.01"], ["seed=0"], ["data_dir=x"])}
     assert len(ids) == 4
     same = (["run_dir=elsewhere"], ["device=cpu"], ["threads=2"], ["entity=me"])
-    assert {load_sweep(path, overrides).sweep_id for overrides in same} == {load_sweep(path).sweep_id}
+    assert {load_sweep(path, assignments).sweep_id for assignments in same} == {load_sweep(path).sweep_id}
 
 
-def test_the_order_of_settings_in_the_file_plays_no_part(tmp_path):
+def test_the_order_of_settings_in_the_file_does_not_matter(tmp_path):
     first, second = {"n_mels": {"values": [20, 40]}}, {"seed": {"values": [0, 1]}}
     one = load_sweep(write_sweep(tmp_path, first | second))
     other = load_sweep(write_sweep(tmp_path, second | first))
-    assert one.sweep_id == other.sweep_id and cells(one) == cells(other)
+    assert one.sweep_id == other.sweep_id and trials(one) == trials(other)
 
 
-# What is refused
+# Errors
 
-REFUSED = {
-    "unknown key": ({"metrc": {}}, {}, "'metrc' is no key of a sweep file; did you mean metric?"),
+INVALID = {
+    "unknown key": ({"metrc": {}}, {}, "unknown key 'metrc'; did you mean metric?"),
     "no method": ({"method": None}, {}, "method is 'None', but must be one of grid, random, bayes"),
     "custom method": ({"method": "custom"}, {}, "method is 'custom', but must be one of"),
-    "hyperband": ({"early_terminate": {"type": "hyperband", "min_iter": 3}}, {}, "early_terminate stops runs early"),
-    "scheduler": ({"scheduler": {"engine": "optuna"}}, {}, "scheduler names a scheduler of W&B's server"),
-    "controller": ({"controller": {"type": "local"}}, {}, "controller asks for a controller of one's own"),
-    "program": ({"program": "other.py"}, {}, "program is 'other.py', but kws sweep runs kws/train.py only"),
-    "command": ({"command": ["${env}", "bash", "run.sh", "${args}"]}, {}, "kws sweep carries out only"),
-    "flag in command": ({"command": ["python", "-m", "kws.train", "--lr=1", "${args}"]}, {}, "carries out only"),
+    "hyperband": ({"early_terminate": {"type": "hyperband", "min_iter": 3}}, {}, "early_terminate is not supported"),
+    "scheduler": ({"scheduler": {"engine": "optuna"}}, {}, "scheduler is not supported"),
+    "controller": ({"controller": {"type": "local"}}, {}, "controller is not supported"),
+    "program": ({"program": "other.py"}, {}, "program is 'other.py', but kws sweep runs only kws/train.py"),
+    "command": ({"command": ["${env}", "bash", "run.sh", "${args}"]}, {}, "kws sweep supports only"),
+    "flag in command": ({"command": ["python", "-m", "kws.train", "--lr=1", "${args}"]}, {}, "supports only"),
     "run_cap": ({"run_cap": 0}, {}, "run_cap: is '0', but must be a whole number from 1"),
-    "endless random": ({"method": "random"}, {}, "method random never ends by itself; give run_cap"),
-    "endless bayes": ({"method": "bayes"}, {}, "method bayes never ends by itself; give run_cap"),
+    "endless random": ({"method": "random"}, {}, "method random has no end; set run_cap"),
+    "endless bayes": ({"method": "bayes"}, {}, "method bayes has no end; set run_cap"),
     "bayes without metric": ({"method": "bayes", "metric": None}, {}, "method bayes needs metric"),
     "unknown metric": ({"metric": {"name": "val/acuracy"}}, {}, "'val/acuracy'; did you mean val/accuracy?"),
     "goal": ({"metric": {"name": "val/loss", "goal": "min"}}, {}, "goal is 'min', but must be minimize or maximize"),
-    "target": ({"metric": {"name": "val/loss", "target": 0.1}}, {}, "'target' is not carried out here"),
+    "target": ({"metric": {"name": "val/loss", "target": 0.1}}, {}, "'target' is not supported"),
     "name": ({"name": 3}, {}, "name is '3', but must be text"),
-    "unknown setting": ({}, {"n_mel": {"value": 20}}, "no setting is called 'n_mel'; did you mean n_mels?"),
-    "recorded": ({}, {"run_id": {"value": "x"}}, "'run_id' is recorded by a run, not set"),
+    "unknown setting": ({}, {"n_mel": {"value": 20}}, "there is no setting 'n_mel'; did you mean n_mels?"),
+    "recorded": ({}, {"run_id": {"value": "x"}}, "'run_id' is recorded by a run, not a setting"),
     "bare value": ({}, {"lr": 0.1}, "lr is '0.1'; write a mapping such as {value: …}"),
-    "nested": ({}, {"lr": {"parameters": {"a": {"value": 1}}}}, "lr: nested parameters have no setting"),
-    "nothing said": ({}, {"lr": {}}, "lr: says neither value nor values nor min and max nor a distribution"),
-    "unknown form": ({}, {"lr": {"distribution": "uniformly", "min": 1}}, "there is no distribution 'uniformly'"),
-    "beta": ({}, {"lr": {"distribution": "beta"}}, "lr: the distribution beta is not carried out here"),
+    "nested": ({}, {"lr": {"parameters": {"a": {"value": 1}}}}, "lr: nested parameters are not supported"),
+    "no form": ({}, {"lr": {}}, "lr: has no value, values, min and max, or distribution"),
+    "unknown form": ({}, {"lr": {"distribution": "uniformly", "min": 1}}, "distribution 'uniformly' is not supported"),
+    "beta": ({}, {"lr": {"distribution": "beta"}}, "lr: distribution 'beta' is not supported"),
     "missing bound": ({}, {"lr": {"distribution": "uniform", "min": 0.1}}, "but max is missing"),
     "surplus key": ({}, {"lr": {"value": 0.1, "min": 0.0}}, "constant does not take 'min'; it takes value"),
     "text bound": ({}, {"lr": {"min": "1e-4", "max": 0.1}}, "a number; YAML reads 1e-3 as text"),
@@ -242,28 +242,28 @@ REFUSED = {
     "no multiple": ({}, {"lr": {"distribution": "q_uniform", "min": 0.1, "max": 0.2, "q": 1}}, "no multiple of q 1"),
     "sigma": ({}, {"lr": {"distribution": "normal", "sigma": -1}}, "sigma is -1, but must be 0 or more"),
     "fractions": ({}, {"n_mels": {"min": 20.0, "max": 40.5}}, "but uniform draws fractions"),
-    "text drawn": ({}, {"device": {"min": 1, "max": 2}}, "device is no number, so int_uniform cannot be drawn"),
-    "out of range": ({}, {"n_mels": {"values": [20, 400]}}, "n_mels is 400, but must lie between 1 and 128"),
-    "range out of range": ({}, {"n_mels": {"min": 20, "max": 400}}, "n_mels is 400, but must lie between 1 and 128"),
+    "text drawn": ({}, {"device": {"min": 1, "max": 2}}, "device is not a number, so int_uniform cannot be used"),
+    "out of range": ({}, {"n_mels": {"values": [20, 400]}}, "n_mels is 400, but must be between 1 and 128"),
+    "range out of range": ({}, {"n_mels": {"min": 20, "max": 400}}, "n_mels is 400, but must be between 1 and 128"),
     "no values": ({}, {"n_mels": {"values": []}}, "values must be a list of at least one value"),
     "twice": ({}, {"n_mels": {"values": [20, "20"]}}, "lists 20 twice"),
     "probabilities": ({}, {"n_mels": {"values": [20, 40], "probabilities": [1]}}, "one probability for each of its 2"),
     "weights under bayes": (
         {"method": "bayes", "run_cap": 2},
         {"n_mels": {"values": [20, 40], "probabilities": [0.5, 0.5]}},
-        "n_mels: probabilities mean nothing to method bayes",
+        "n_mels: method bayes ignores probabilities",
     ),
     "grid of a distribution": ({}, {"lr": {"min": 0.1, "max": 0.2}}, "lr is uniform, which method grid cannot"),
     "grid with weights": ({}, {"seed": {"values": [0], "probabilities": [1]}}, "which method grid cannot enumerate"),
     "huge grid": ({}, {"seed": {"min": 0, "max": 2**31 - 1}}, "more than 100000 values for a grid"),
-    "impossible value": ({}, {"groups": {"values": [1, 3]}}, "no run is possible: groups: 3 does not divide the 8"),
+    "impossible value": ({}, {"groups": {"values": [1, 3]}}, "no trial is possible: groups: 3 does not divide the 8"),
     "swept run_dir": ({}, {"run_dir": {"values": ["a", "b"]}}, "run_dir cannot be swept"),
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("case", REFUSED, ids=lambda case: case.replace(" ", "-"))
-def test_what_cannot_be_carried_out_is_refused_by_name(work, kws, case):
-    content, parameters, message = REFUSED[case]
+@pytest.mark.parametrize("case", INVALID, ids=lambda case: case.replace(" ", "-"))
+def test_an_invalid_sweep_file_is_rejected_with_the_reason(work, kws, case):
+    content, parameters, message = INVALID[case]
     path = write_sweep(work, parameters, **content)
     outcome = kws("sweep", path)
     assert outcome.status == 2 and outcome.out == ""
@@ -272,29 +272,29 @@ def test_what_cannot_be_carried_out_is_refused_by_name(work, kws, case):
     assert [file.name for file in work.iterdir()] == ["sweep.yaml"]
 
 
-@pytest.mark.parametrize("override, message", {
+@pytest.mark.parametrize("assignment, message", {
     "lr": "--set: 'lr' is not KEY=VALUE",
-    "lrr=1": "--set: no setting is called 'lrr'; did you mean lr?",
+    "lrr=1": "--set: there is no setting 'lrr'; did you mean lr?",
     "seed=0,x": "--set: seed is 'x', but must be a whole number",
-    "n_mels=20,400": "--set: n_mels is 400, but must lie between 1 and 128",
+    "n_mels=20,400": "--set: n_mels is 400, but must be between 1 and 128",
 }.items())  # fmt: skip
-def test_a_wrong_set_is_refused(work, kws, override, message):
-    outcome = kws("sweep", write_sweep(work, {"seed": {"values": [0, 1]}}), "--set", override)
+def test_an_invalid_set_is_rejected(work, kws, assignment, message):
+    outcome = kws("sweep", write_sweep(work, {"seed": {"values": [0, 1]}}), "--set", assignment)
     assert outcome.status == 2 and message in outcome.err and len(outcome.err.splitlines()) == 1
 
 
 @pytest.mark.parametrize("text, message", {
     "": "parameters must be a mapping",
-    "- 1": "holds a list, not KEY: VALUE lines",
+    "- 1": "contains a list, not KEY: VALUE lines",
     "method: [grid": "is not valid YAML",
     "method: grid\nparameters: {}": "parameters must be a mapping",
 }.items())  # fmt: skip
-def test_a_file_that_is_no_sweep_is_refused(work, kws, text, message):
+def test_a_file_that_is_not_a_sweep_is_rejected(work, kws, text, message):
     (work / "x.yaml").write_text(text)
     outcome = kws("sweep", "x.yaml")
     assert outcome.status == 2 and len(outcome.err.splitlines()) == 1
     assert message in outcome.err or "method is" in outcome.err
 
 
-def test_a_missing_file_is_named(work, kws):
+def test_a_missing_file_is_reported(work, kws):
     assert "kws: sweeps/none.yaml: cannot be read" in kws("sweep", "sweeps/none.yaml").err

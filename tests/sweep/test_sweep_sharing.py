@@ -1,4 +1,4 @@
-"""One sweep, many workers: a journal file, a real PostgreSQL, machines that fall silent, storages that break."""
+"""One sweep with several workers: a journal file, a real PostgreSQL, unreachable machines, broken storages."""
 
 import collections
 import glob
@@ -10,7 +10,7 @@ import time
 
 import pytest
 from conftest import finish, start
-from helpers.sweep_runs import attempts, cells_at_work, is_alive, journal, results, wait_until, write_sweep
+from helpers.sweep_runs import attempts, is_alive, journal, results, running_trials, wait_until, write_sweep
 
 SEEDS = {"seed": {"values": [0, 1, 2, 3]}}
 
@@ -20,7 +20,7 @@ def corpus(data_dir, monkeypatch):
     monkeypatch.setenv("KWS_DATA", str(data_dir))
 
 
-def test_two_processes_share_a_journal_and_run_each_cell_once(work):
+def test_two_processes_share_a_journal_and_run_each_trial_once(work):
     path = write_sweep(work, {"seed": {"values": list(range(6))}})
     both = [start("sweep", path, "--jobs", 1, "--storage", "shared.log") for _ in range(2)]
     outcomes = [finish(process) for process in both]
@@ -28,13 +28,13 @@ def test_two_processes_share_a_journal_and_run_each_cell_once(work):
     assert set(results("runs", "seed")) == {(seed,) for seed in range(6)}
     assert sum(outcome.out.count(" finished: ") for outcome in outcomes) == 6
     assert all(" finished: " in outcome.out for outcome in outcomes)
-    ends = collections.Counter(cell for cell, ended in attempts("shared.log") if ended == "finished")
+    ends = collections.Counter(trial for trial, ended in attempts("shared.log") if ended == "finished")
     assert ends == collections.Counter(range(6))
 
 
 @pytest.fixture
 def postgresql(tmp_path):
-    """URL and control of a PostgreSQL server of the test's own, on loopback; skips where its programs are not."""
+    """URL and control of a PostgreSQL server of the test's own, on loopback; skips if its programs are missing."""
     found = sorted(glob.glob("/usr/lib/postgresql/*/bin/initdb"))
     found += [program] if (program := shutil.which("initdb")) else []
     if not found:
@@ -56,7 +56,7 @@ def postgresql(tmp_path):
         command = [*as_user, f"{programs}/pg_ctl", "-D", data, "-w", "-l", f"{folder}/log", "-m", "immediate"]
 
         def control(action):
-            """start or stop the server; stopping ends it in the middle of what it does."""
+            """Start or stop the server; stopping interrupts whatever it does."""
             subprocess.run([*command, "-o", options, action], check=True, capture_output=True, cwd="/")
 
         control("start")
@@ -68,32 +68,34 @@ def postgresql(tmp_path):
         shutil.rmtree(folder)
 
 
-def test_two_processes_share_a_postgresql_and_run_each_cell_once(work, kws, postgresql):
+def test_two_processes_share_a_postgresql_and_run_each_trial_once(work, kws, postgresql):
     url, _ = postgresql
     path = write_sweep(work, {"seed": {"values": list(range(6))}})
-    both = [start("sweep", path, "--jobs", 1, "--storage", url) for _ in range(2)]  # they also race to make the tables
-    wait_until(lambda: all(cells_at_work(process.pid) for process in both), "both have a cell")
-    both[0].kill()  # the other takes its cell over
+    both = [
+        start("sweep", path, "--jobs", 1, "--storage", url) for _ in range(2)
+    ]  # they also race to create the tables
+    wait_until(lambda: all(running_trials(process.pid) for process in both), "both run a trial")
+    both[0].kill()  # the other takes over its trial
     both[0].communicate()
     outcome = finish(both[1])
     assert outcome.status == 0, outcome
     assert set(results("runs", "seed")) == {(seed,) for seed in range(6)}
     status = kws("sweep", path, "--storage", url, "--status")
-    assert "6 cells expected, 6 finished, 0 running, 0 failed, 0 missing" in status.out
+    assert "6 trials expected, 6 finished, 0 running, 0 failed, 0 missing" in status.out
 
 
-def test_a_database_that_goes_away_ends_the_sweep_with_one_line_and_it_goes_on(work, kws, postgresql):
+def test_a_lost_database_ends_the_sweep_with_one_line_and_the_sweep_resumes(work, kws, postgresql):
     url, control = postgresql
     path = write_sweep(work, {"seed": {"values": [0, 1]}, "epochs": {"value": 60}})
     process = start("sweep", path, "--jobs", 2, "--storage", url)
-    wait_until(lambda: len(cells_at_work(process.pid)) == 2, "two cells are at work")
-    cells = cells_at_work(process.pid)
+    wait_until(lambda: len(running_trials(process.pid)) == 2, "two trials are running")
+    trials = running_trials(process.pid)
     control("stop")
     outcome = finish(process)
     assert outcome.status == 2
     [line] = outcome.err.splitlines()
     assert line.startswith("kws: --storage: the database ") and "Traceback" not in outcome.err
-    wait_until(lambda: not any(map(is_alive, cells)), "its cells are gone")
+    wait_until(lambda: not any(map(is_alive, trials)), "its trials have ended")
     unreachable = kws("sweep", path, "--storage", url)
     assert unreachable.status == 2 and len(unreachable.err.splitlines()) == 1
     control("start")
@@ -101,39 +103,39 @@ def test_a_database_that_goes_away_ends_the_sweep_with_one_line_and_it_goes_on(w
     assert set(results("runs", "seed")) == {(0,), (1,)}
 
 
-def test_a_cell_of_a_machine_that_fell_silent_is_taken_over(work):
+def test_a_trial_of_an_unreachable_machine_is_taken_over(work):
     from kws.sweep.spec import load_sweep
     from kws.sweep.storage import SharedSweep
 
     sweep = load_sweep(write_sweep(work, {"seed": {"values": [0, 1]}}))
     lost = SharedSweep(sweep)
     attempt = lost.claim()
-    trial = lost.states()[0].trial
-    # The same attempt as another machine would have written it: its processes cannot be looked up here.
-    text, machine = journal(work).read_text(), trial.user_attrs["machine"]
+    optuna_trial = lost.states()[0].last
+    # The same attempt as if another machine had written it: its processes cannot be looked up here.
+    text, machine = journal(work).read_text(), optuna_trial.user_attrs["machine"]
     journal(work).write_text(text.replace(machine, machine[::-1]))
 
     watcher = SharedSweep(sweep, stale_s=0.3)
-    assert watcher.claim().cell == 1 and watcher.claim() is None  # cell 0 has an owner, for all that is known
+    assert watcher.claim().trial == 1 and watcher.claim() is None  # trial 0 is not known to be stale yet
     time.sleep(0.4)
     taken = watcher.claim()
-    assert taken.cell == 0 and taken.drawn == attempt.drawn
-    assert not lost.finish(attempt, 0.5)  # too late: the cell is no longer its own
+    assert taken.trial == 0 and taken.overrides == attempt.overrides
+    assert not lost.finish(attempt, 0.5)  # too late: it no longer owns the trial
     assert watcher.finish(taken, 0.9)
     assert watcher.states()[0].state == "finished"
 
 
-def test_a_journal_with_half_a_line_is_mended(work, kws):
+def test_an_incomplete_last_line_of_a_journal_is_removed(work, kws):
     path = write_sweep(work, {"seed": {"values": [0, 1]}})
     assert kws("sweep", path, "--set", "seed=0").status == 0
     with open(journal(work), "a") as file:
         file.write('{"op_code": 8, "worker')  # the machine went down in the middle of a write
     assert kws("sweep", path, "--set", "seed=0").status == 0
     assert kws("sweep", path, "--set", "seed=0", "--status").out.count("1 finished") == 1
-    (work / "notes.txt").write_text("mine, without a line's end")
+    (work / "notes.txt").write_text("not a journal, without a newline")
     refused = kws("sweep", path, "--storage", "notes.txt")
-    assert refused.status == 2 and "notes.txt: is no journal of a sweep" in refused.err
-    assert (work / "notes.txt").read_text() == "mine, without a line's end"
+    assert refused.status == 2 and "notes.txt: is not a sweep journal" in refused.err
+    assert (work / "notes.txt").read_text() == "not a journal, without a newline"
 
 
 @pytest.mark.parametrize("url, message", {
