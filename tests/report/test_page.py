@@ -1,4 +1,4 @@
-"""The report: its files, and the page in a real browser (skipped, with the reason, where there is none)."""
+"""The report: its files, and the page in a real browser (skipped, with the reason, if there is none)."""
 
 import csv
 import json
@@ -14,14 +14,14 @@ from helpers.run_folders import make_run, make_study, write_sweep
 from kws.analysis.load import load
 from kws.analysis.study import studies
 from kws.errors import KwsError
-from kws.report import write as report
 from kws.report.charts import figures
+from kws.report.write import write
 
 EVIL = "<script>document.title='owned'</script><img src=x onerror=\"document.title='owned'\">|`"
 
 
 class Addresses(HTMLParser):
-    """Collects what a page's tags point at."""
+    """Collects the addresses in a page's tags."""
 
     def __init__(self):
         super().__init__()
@@ -31,9 +31,14 @@ class Addresses(HTMLParser):
         self.found += [value for name, value in attributes if name in ("src", "href", "srcset", "action", "data")]
 
 
+def make_report(runs, out_dir, data_dir=None):
+    results = load([runs])
+    return write(studies(results), results.excluded, out_dir, data_dir)
+
+
 @pytest.fixture(scope="module")
 def written(tmp_path_factory, data_dir):
-    """A report of two real-speech studies and a synthetic one with hostile names: (folder, results)."""
+    """A report of two real-speech studies and a synthetic one with hostile names: (folder, results, studies)."""
     folder = tmp_path_factory.mktemp("report")
     clips = sorted((data_dir / "SpeechCommands" / "speech_commands_v0.02" / "testing_list.txt").read_text().split())
     parameters = {"n_mels": {"values": [20, 40, 80]}, "seed": {"values": [0, 1, 2]}}
@@ -58,13 +63,14 @@ def written(tmp_path_factory, data_dir):
         make_run(folder / "runs", study="search", **settings)
     make_run(folder / "runs", seed=9, study="groups", state="failed", summary={"error": EVIL})
     results = load([folder / "runs"])
-    report.write(results, folder / "out", data_dir)
-    return folder / "out", results
+    found = studies(results)
+    write(found, results.excluded, folder / "out", data_dir)
+    return folder / "out", results, found
 
 
-def test_the_files_are_all_there(written):
-    out, results = written
-    expected = {figure["id"] for study in studies(results) for figure in figures(study)}
+def test_all_files_are_written(written):
+    out, _, found = written
+    expected = {figure["id"] for study in found for figure in figures(study)}
     assert {path.stem for path in (out / "figures").glob("*.png")} == expected
     assert {path.stem for path in (out / "figures").glob("*.svg")} == expected
     assert len(expected) > 40
@@ -78,22 +84,21 @@ def test_the_files_are_all_there(written):
     assert sorted(path.name for path in out.iterdir()) == ["figures", "index.html", "report.md", "runs.csv"]
 
 
-def test_runs_csv_holds_every_run_with_its_numbers_or_its_reason(written):
-    out, results = written
+def test_runs_csv_has_every_run_with_its_numbers_or_the_reason_it_is_excluded(written):
+    out, results, _ = written
     with open(out / "runs.csv", newline="") as file:
         rows = list(csv.DictReader(file))
     assert len(rows) == len(results.runs) + 1
-    counted = [row for row in rows if not row["left_out"]]
+    counted = [row for row in rows if not row["excluded"]]
     assert {row["study"] for row in counted} == {"n_mels", "groups", "two", "search", EVIL}
     assert all(0 < float(row["test/accuracy"]) <= 1 and row["seed"] for row in counted)
-    assert [row["left_out"].startswith("failed") for row in rows if row["left_out"]] == [True]
+    assert [row["excluded"].startswith("failed") for row in rows if row["excluded"]] == [True]
 
 
-def test_report_md_tells_the_same_story(written):
-    out, _ = written
+def test_report_md_has_the_same_content(written):
+    out = written[0]
     text = (out / "report.md").read_text()
     assert "## How many bands?" in text
-    assert "FLOPs double with each doubling of groups. | refuted |" in text
     assert "<script>" not in text and "<img" not in text
     for link in re.findall(r"\]\((figures/[^)]+)\)", text):
         assert (out / link).is_file()
@@ -104,14 +109,14 @@ def test_report_md_tells_the_same_story(written):
 def test_the_same_runs_give_the_same_figures(tmp_path):
     make_study(tmp_path / "runs", seeds=2)
     for name in ("once", "again"):
-        report.write(load([tmp_path / "runs"]), tmp_path / name)
+        make_report(tmp_path / "runs", tmp_path / name)
     once, again = (
         {path.name: path.read_bytes() for path in (tmp_path / name / "figures").iterdir()} for name in ("once", "again")
     )
     assert len(once) == 20 and once == again
 
 
-def test_nothing_is_fetched_and_nothing_is_injected(written):
+def test_the_page_fetches_nothing_and_runs_no_injected_code(written):
     text = (written[0] / "index.html").read_text()
     assert "<script>document" not in text and "<img src=x" not in text
     addresses = Addresses()
@@ -135,14 +140,14 @@ def test_a_clip_outside_the_data_set_is_not_read(tmp_path, data_dir):
     secret = next((folder / "speech_commands_v0.02" / "yes").glob("*.wav"))
     shutil.copy(secret, folder / "secret.wav")
     make_run(tmp_path / "runs", accuracy=0.01, clips=["../secret.wav", "yes/" + secret.name])
-    report.write(load([tmp_path / "runs"]), tmp_path / "out", tmp_path / "data")
+    make_report(tmp_path / "runs", tmp_path / "out", tmp_path / "data")
     text = (tmp_path / "out" / "index.html").read_text()
     named = re.findall(r"<li><p><strong>.*?</li>", text, re.S)
     assert len(named) == 2
     assert [("data:audio" in item) for item in sorted(named, key=lambda item: "secret" in item)] == [True, False]
 
 
-def single(runs):
+def one_run(runs):
     make_run(runs, epochs=1)
 
 
@@ -165,7 +170,7 @@ def with_uneven_seeds(runs):
             make_run(runs, seed=seed, n_mels=n_mels)
 
 
-def without_an_error(runs):
+def without_errors(runs):
     make_study(runs, accuracies={20: 1.0, 40: 1.0, 80: 1.0}, jitter=0, seeds=3)
 
 
@@ -176,43 +181,43 @@ def with_one_word(runs):
 @pytest.mark.parametrize(
     ("make", "sentence"),
     [
-        (single, "Nothing was compared: there is one run"),
-        (without_predictions, "This run holds no predictions"),
+        (one_run, "Nothing was compared: there is one run"),
+        (without_predictions, "This run has no predictions"),
         (without_finite_losses, "only 2 seeds are shared"),
         (with_uneven_seeds, "only 2 seeds are shared"),
-        (without_an_error, "No test clip was misclassified by any of the 9 runs."),
+        (without_errors, "No test clip was misclassified by any of the 9 runs."),
         (with_one_word, "Nothing was compared"),
     ],
 )
 @pytest.mark.filterwarnings("error::RuntimeWarning")
-def test_awkward_runs_give_a_page_that_says_so(tmp_path, make, sentence):
+def test_the_page_explains_incomplete_data(tmp_path, make, sentence):
     make(tmp_path / "runs")
-    text = report.write(load([tmp_path / "runs"]), tmp_path / "out").read_text()
+    text = make_report(tmp_path / "runs", tmp_path / "out").read_text()
     assert sentence in text and ">nan" not in text and "NaN" not in text.split("<script>")[0]
 
 
-def test_a_study_of_failures_alone_is_on_the_page(tmp_path):
+def test_a_study_with_failed_runs_only_is_on_the_page(tmp_path):
     make_run(tmp_path / "runs")
     make_run(tmp_path / "runs", study="bad", state="failed", summary={"error": "no disk"})
     (tmp_path / "runs" / "bare").mkdir()
     (tmp_path / "runs" / "bare" / "summary.json").write_text("{}")
-    index = report.write(load([tmp_path / "runs"]), tmp_path / "out")
+    index = make_report(tmp_path / "runs", tmp_path / "out")
     for text in (index.read_text(), (tmp_path / "out" / "report.md").read_text()):
         assert "Studies without a result" in text and "failed: no disk" in text and "bare" in text and "bad: " in text
 
 
 def test_without_a_finished_run_there_is_no_report(tmp_path):
     make_run(tmp_path / "runs", state="failed", summary={"error": "no disk"})
-    with pytest.raises(KwsError, match=r"report: none of the 1 runs can be counted \(mels20.*failed: no disk\)"):
-        report.write(load([tmp_path / "runs"]), tmp_path / "out")
+    with pytest.raises(KwsError, match=r"report: none of the 1 runs can be used \(mels20.*failed: no disk\)"):
+        make_report(tmp_path / "runs", tmp_path / "out")
     assert not (tmp_path / "out").exists()
 
 
-def test_an_output_that_cannot_be_written_is_one_line(tmp_path):
+def test_an_unwritable_output_folder_is_a_one_line_error(tmp_path):
     make_run(tmp_path / "runs")
-    (tmp_path / "file").write_text("in the way")
+    (tmp_path / "file").write_text("a file, not a folder")
     with pytest.raises(KwsError, match="the report cannot be written .*; choose another --out"):
-        report.write(load([tmp_path / "runs"]), tmp_path / "file" / "out")
+        make_report(tmp_path / "runs", tmp_path / "file" / "out")
 
 
 # In a browser
@@ -227,7 +232,7 @@ def find_browser():
 def browser(tmp_path_factory):
     selenium = pytest.importorskip("selenium.webdriver", reason="selenium is not installed")
     if not find_browser():
-        pytest.skip("there is no chromium with chromedriver here")
+        pytest.skip("chromium and chromedriver are not installed")
     binary, driver_path = find_browser()
     options = selenium.ChromeOptions()
     options.binary_location = binary
@@ -257,7 +262,7 @@ def script(page, code, *arguments):
 
 
 def test_every_figure_is_drawn(page, written):
-    ids = {figure["id"] for study in studies(written[1]) for figure in figures(study)}
+    ids = {figure["id"] for study in written[2] for figure in figures(study)}
     drawn = script(
         page,
         """return [...document.querySelectorAll('.plot')].map(p =>
@@ -296,7 +301,7 @@ def test_the_runs_table_sorts_both_ways(page):
     )
     button = next(one for one in table.find_elements("css selector", "th button") if one.text.startswith("test"))
     index = script(page, "return arguments[0].closest('th').cellIndex", button)
-    values = "return [...arguments[0].tBodies[0].rows].map(row => +row.configurations[arguments[1]].dataset.value)"
+    values = "return [...arguments[0].tBodies[0].rows].map(row => parseFloat(row.cells[arguments[1]].textContent))"
     for direction, in_order in (("ascending", False), ("descending", True)):
         script(page, "arguments[0].click()", button)
         assert script(page, "return arguments[0].closest('th').ariaSort", button) == direction
@@ -304,7 +309,7 @@ def test_the_runs_table_sorts_both_ways(page):
         assert len(found) == 9 and found == sorted(found, reverse=in_order)
 
 
-def test_the_pointer_and_the_arrow_keys_tell_the_values(page):
+def test_the_pointer_and_the_arrow_keys_show_the_values(page):
     plot = page.find_elements("css selector", ".plot[data-drawn=lines] svg")[0]
     script(page, "arguments[0].scrollIntoView({block: 'center', behavior: 'instant'}); arguments[0].focus()", plot)
     tip = page.find_element("id", "tip")
@@ -336,14 +341,14 @@ def test_the_numbers_of_a_figure_open_as_a_table(page):
     assert rows == 3
 
 
-def test_the_player_has_audio_and_the_picture_is_one(page):
+def test_the_player_has_audio_and_the_picture_loads(page):
     found = page.execute_async_script("""const done = arguments[0], audio = document.querySelector('audio');
         const look = () => done([audio.duration, document.querySelector('.clips img').naturalWidth]);
         audio.readyState ? look() : (audio.onloadedmetadata = look, audio.onerror = () => done('error'))""")
     assert 0.5 < found[0] <= 1.0 and found[1] == 101
 
 
-def test_both_themes_and_the_button(page):
+def test_the_theme_button_switches_between_both_themes(page):
     colours = set()
     for wanted in ("light", "dark", "auto"):
         script(page, "document.querySelector('.theme').click()")
@@ -353,7 +358,7 @@ def test_both_themes_and_the_button(page):
 
 
 @pytest.mark.parametrize("width", [360, 768, 1280])
-def test_no_width_needs_sideways_scrolling_and_nothing_jumps(page, width):
+def test_no_horizontal_scrolling_and_no_layout_shift(page, width):
     page.execute_cdp_cmd(
         "Emulation.setDeviceMetricsOverride", {"width": width, "height": 800, "deviceScaleFactor": 1, "mobile": False}
     )
@@ -373,7 +378,7 @@ def test_no_width_needs_sideways_scrolling_and_nothing_jumps(page, width):
         page.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
 
 
-def test_a_screen_reader_finds_names(page):
+def test_elements_have_accessible_names(page):
     assert script(
         page, "return [...document.querySelectorAll('.plot svg')].every(s => s.getAttribute('aria-label').length > 20)"
     )
@@ -384,9 +389,9 @@ def test_a_screen_reader_finds_names(page):
     assert len(ids) == len(set(ids))
 
 
-def test_two_hundred_runs_draw_soon(browser, tmp_path):
+def test_two_hundred_runs_are_drawn_on_a_small_page(browser, tmp_path):
     make_study(tmp_path / "runs", values=(10, 20, 40, 80), seeds=50, epochs=20)
-    path = report.write(load([tmp_path / "runs"]), tmp_path / "out")
+    path = make_report(tmp_path / "runs", tmp_path / "out")
     assert path.stat().st_size < 3_000_000
     browser.get(path.as_uri())
     assert script(browser, "return +document.documentElement.dataset.ready") == 10

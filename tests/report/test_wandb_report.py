@@ -1,4 +1,4 @@
-"""Publishing: the real library saves report and workspace to the stand-in server, and reads them back from it."""
+"""Publishing: the real library saves report and workspace to the stand-in server and reads them back."""
 
 import json
 
@@ -6,10 +6,11 @@ from helpers.online_study import call
 
 PUBLISH = """
 import json
-from kws import results, study, wandb_report
+from kws.analysis import load, study
+from kws.report import wandb_report
 import wandb_workspaces.reports.v2 as reports
 import wandb_workspaces.workspaces as workspaces
-found = study.studies(results.load(["tester/words"]))
+found = study.studies(load.load(["tester/words"]))
 urls = [wandb_report.publish(found, "tester", "words") for _ in range(2)]
 report = reports.Report.from_url(urls[1]["report"])
 workspace = workspaces.Workspace.from_url(urls[1]["workspace"])
@@ -29,7 +30,7 @@ print("GOT " + json.dumps({
 """
 
 
-def test_publishing_twice_leaves_one_report_and_one_workspace(online, tmp_path):
+def test_publishing_twice_updates_one_report_and_one_workspace(online, tmp_path):
     server, folder = online
     got = call(server, folder, PUBLISH)
     assert got["urls"][0] == got["urls"][1]
@@ -45,7 +46,7 @@ def test_publishing_twice_leaves_one_report_and_one_workspace(online, tmp_path):
     assert got["sections"] == [["n_mels (real speech)", len(got["panels"])]]
 
 
-def test_the_command_line_publishes_the_runs_of_a_folder_where_their_config_says(online, tmp_path):
+def test_kws_report_publishes_a_folder_to_the_project_in_its_runs_configs(online, tmp_path):
     server, folder = online
     out = call(server, folder, "from kws.cli import main; main()", "report", "--publish", "--out", tmp_path / "page")
     assert "report       http" in out and "workspace    http" in out and "/tester/words" in out
@@ -55,9 +56,10 @@ def test_the_command_line_publishes_the_runs_of_a_folder_where_their_config_says
 
 REFUSED = """
 import json
-from kws import results, study, wandb_report
+from kws.analysis import load, study
+from kws.report import wandb_report
 from kws.errors import KwsError
-found = study.studies(results.load(["runs"]))
+found = study.studies(load.load(["runs"]))
 try:
     wandb_report.publish(found, "tester", "words")
 except KwsError as error:
@@ -65,14 +67,14 @@ except KwsError as error:
 """
 
 
-def test_without_an_account_one_line_says_how_to_get_one(online, tmp_path):
+def test_a_missing_account_is_a_one_line_error(online, tmp_path):
     server, folder = online
     assert call(server, folder, REFUSED, HOME=str(tmp_path), WANDB_API_KEY="") == (
-        "W&B tester/words: no account is set up here; wandb login or $WANDB_API_KEY does that"
+        "W&B tester/words: no account is configured; run wandb login or set WANDB_API_KEY"
     )
 
 
-def test_a_refused_key_is_one_line(online, tmp_path):
+def test_a_rejected_key_is_a_one_line_error(online, tmp_path):
     server, folder = online
     server.reject_key()
     try:
