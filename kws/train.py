@@ -5,6 +5,7 @@ import runpy
 import sys
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from kws import errors
@@ -45,23 +46,24 @@ def train(
     config = tracker.agent_config(config)
     run_id = run_id or tracker.new_run_id()
     tracker.check_run_id(run_id)
-    with tracker.service_starting():
+    with ThreadPoolExecutor(1) as thread:
+        thread.submit(tracker.start_service)  # its errors are ignored here: Tracker meets and reports them
         context = prepare(config, notify, cpus)
-        record = provenance(config, run_id, context.data_info, str(context.device), context.prefetch, sweep_id)
+        record = provenance(config, run_id, sweep_id, context.data_info, str(context.device), context.prefetch)
 
     requeued = "WANDB_SWEEP_ID" in os.environ or os.environ.get("WANDB_RESUME") in ("allow", "must", "auto")
     with RunFolder(config.run_dir, run_id) as folder:
-        if folder.begun and not (resume or requeued):
+        if folder.has_run and not (resume or requeued):
             raise KwsError(
                 f"run {run_id}: {folder.path} exists; resume it with --resume {run_id}, or choose another id"
             )
-        checkpoint = checkpoints.restore(folder, config, context)
+        checkpoint = checkpoints.restore(folder, config, context.model, context.corpus.fingerprint)
         wandb_run = tracker.Tracker(config, run_id, record, resume or requeued, notify)
         if wandb_run.config != config:  # the config of an agent or of a resumed run has precedence
             config = wandb_run.config
             try:
                 context = prepare(config, notify, cpus)
-                checkpoint = checkpoints.restore(folder, config, context)
+                checkpoint = checkpoints.restore(folder, config, context.model, context.corpus.fingerprint)
             except KwsError as error:
                 wandb_run.finish("failed", {"error": str(error)})
                 raise
@@ -69,7 +71,7 @@ def train(
             record["features_prefetched"] = context.prefetch
 
         try:
-            TrainingRun(config, context, folder, wandb_run, record, checkpoint).fit(on_epoch, started)
+            TrainingRun(config, context, folder, wandb_run, checkpoint).fit(record, on_epoch, started)
         except Preempted:
             notify(f"run {run_id}: stopped after writing its checkpoint; resume it with: {resume_command(folder)}")
             raise

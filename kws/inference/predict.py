@@ -1,10 +1,12 @@
-"""A trained run listens to WAV files: the word, its probability, the milliseconds."""
+"""Classification of recordings with a trained model: word, probability and the time it took."""
 
 import time
 from dataclasses import dataclass
+from pathlib import Path
 
 import soundfile
 import torch
+from torch import Tensor
 
 from kws.config import resolve
 from kws.data.audio import N_SAMPLES, SAMPLE_RATE, pad
@@ -14,26 +16,28 @@ from kws.model.network import KeywordModel
 from kws.training import checkpoints
 from kws.training.run_folder import find_checkpoint
 
-LONGEST_S = 600  # a file is read whole
+LONGEST_S = 600  # a file is read into memory at once
 WINDOW_HOP = N_SAMPLES // 2
+
+Window = tuple[float, str, float]  # start in seconds, word, probability
 
 
 @dataclass(frozen=True)
 class Prediction:
-    """What was heard in a file's loudest second; `windows` has (start_s, word, probability) of every second."""
+    """The prediction for a file's loudest window, the predictions for all its windows, and milliseconds per window."""
 
     file: str
     word: str
     probability: float
     start_s: float
     milliseconds: float
-    windows: list
+    windows: list[Window]
 
 
 class Predictor:
-    """A run's best model with the words it knows. `run` is a run folder, a run id below `run_dir`, or a best.pt."""
+    """A run's best model and its words. `run` is a run folder, a run id in `run_dir`, or a best.pt."""
 
-    def __init__(self, run, run_dir="runs"):
+    def __init__(self, run: str, run_dir: str = "runs") -> None:
         path = find_checkpoint(run, run_dir)
         checkpoint = checkpoints.read(path)
         config = resolve((str(path), checkpoint["config"]))
@@ -42,54 +46,51 @@ class Predictor:
         try:
             self.model.load_state_dict(checkpoint["model"])
         except RuntimeError as error:
-            raise KwsError(f"{path}: its weights do not fit its own config; take another run") from error
+            raise KwsError(f"{path}: its weights do not fit its config; choose another run") from error
         self.model.eval()
-        # The first call sets torch up; without this one that time would be charged to the first file.
-        self._probabilities(torch.zeros(1, N_SAMPLES))
+        self._probabilities(torch.zeros(1, N_SAMPLES))  # the first call is slow: do not time it
 
     @torch.no_grad()
-    def _probabilities(self, waveforms):
+    def _probabilities(self, waveforms: Tensor) -> Tensor:
         return torch.sigmoid(self.model(waveforms).double())
 
-    def predict(self, file):
+    def predict(self, file: str | Path) -> Prediction:
         """Return the Prediction for a file of any rate, length and channel count. Raises KwsError, naming the file."""
-        windows = split_windows(read_audio(file))
-        began = time.perf_counter()
-        probabilities = self._probabilities(windows)
-        milliseconds = 1000 * (time.perf_counter() - began) / len(windows)
-        heard = []
-        for number, probability in enumerate(probabilities.tolist()):
-            label = int(probability > 0.5)
-            certainty = probability if label else 1 - probability
-            heard.append((number * WINDOW_HOP / SAMPLE_RATE, self.words[label], certainty))
-        # A word is louder than the quiet around it: the loudest second is the answer for a longer file.
-        loudest = int(windows.square().sum(1).argmax())
-        start_s, word, probability = heard[loudest]
-        return Prediction(str(file), word, probability, start_s, milliseconds, heard)
+        waveforms = split_windows(read_audio(file))
+        started = time.perf_counter()
+        probabilities = self._probabilities(waveforms).tolist()
+        milliseconds = 1000 * (time.perf_counter() - started) / len(waveforms)
+        windows = [
+            (number * WINDOW_HOP / SAMPLE_RATE, self.words[int(probability > 0.5)], max(probability, 1 - probability))
+            for number, probability in enumerate(probabilities)
+        ]
+        # A word is louder than its surroundings: the loudest window is the answer for a longer file.
+        start_s, word, probability = windows[int(waveforms.square().sum(1).argmax())]
+        return Prediction(str(file), word, probability, start_s, milliseconds, windows)
 
 
-def read_audio(file):
+def read_audio(file: str | Path) -> Tensor:
     """Return a file's audio as (time,) float32 at 16 kHz, its channels averaged. Raises KwsError, naming the file."""
     try:
         with soundfile.SoundFile(file) as opened:
             rate, seconds = opened.samplerate, opened.frames / opened.samplerate
             if seconds > LONGEST_S:
-                raise KwsError(f"{file}: lasts {seconds:,.0f} s, at most {LONGEST_S} s are taken; cut it")
+                raise KwsError(f"{file}: is {seconds:,.0f} s long, the limit is {LONGEST_S} s; split it")
             samples = opened.read(dtype="float32", always_2d=True)
     except (soundfile.LibsndfileError, OSError, RuntimeError) as error:
         reason = str(error).rpartition(": ")[2].strip().rstrip(".")
         raise KwsError(f"{file}: cannot be read as audio ({reason})") from error
     if len(samples) == 0:
-        raise KwsError(f"{file}: holds no sample")
+        raise KwsError(f"{file}: contains no samples")
     waveform = torch.from_numpy(samples).mean(1)
     if not torch.isfinite(waveform).all():
-        raise KwsError(f"{file}: holds samples that are not finite numbers")
+        raise KwsError(f"{file}: contains samples that are not finite numbers")
     if rate != SAMPLE_RATE:
         waveform = torchaudio.functional.resample(waveform, rate, SAMPLE_RATE)
     return waveform
 
 
-def split_windows(waveform):
+def split_windows(waveform: Tensor) -> Tensor:
     """(time,) to (windows, 16000): the clip zero-padded, or a second every half second, the last one padded."""
     if len(waveform) <= N_SAMPLES:
         return pad(waveform)[None]

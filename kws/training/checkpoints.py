@@ -1,53 +1,66 @@
-"""Saving and loading checkpoints: written atomically, read without running code."""
+"""Saving and loading checkpoints: written atomically, read without executing code."""
 
 import io
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any, TypedDict
 
 import torch
 
 from kws.config import NON_IDENTITY, SETTINGS, Config, resolve
 from kws.errors import KwsError, NotResumable
 from kws.files import write_atomically
+from kws.metrics import Row
+from kws.model.network import KeywordModel
 from kws.training.run_folder import RunFolder
 
-if TYPE_CHECKING:
-    from kws.training.run import RunContext
+
+class Checkpoint(TypedDict, total=False):
+    """What a checkpoint file holds: best.pt the first three entries, last.pt all but `epoch`."""
+
+    model: dict[str, torch.Tensor]
+    config: dict[str, Any]  # the settings
+    epoch: int
+    optimizer: dict[str, Any]
+    scheduler: dict[str, Any]
+    rows: list[Row]  # one per completed epoch
+    fingerprint: str  # of the data
 
 
-def write(path: Path, content: dict[str, Any]) -> None:
-    """Write `content` to `path` atomically. Raises OSError where the disk does not take it."""
+def write(path: Path, checkpoint: Checkpoint) -> None:
+    """Write a checkpoint atomically. Raises OSError if that fails."""
     buffer = io.BytesIO()
-    torch.save(content, buffer)
+    torch.save(checkpoint, buffer)
     with write_atomically(path) as temporary:
         temporary.write_bytes(buffer.getvalue())  # torch's own writer hides why a write failed
 
 
-def read(path: Path, device: torch.device | str = "cpu") -> dict[str, Any]:
-    """Return a checkpoint. Raises KwsError where the file is not a complete checkpoint of kws."""
+def read(path: Path, device: torch.device | str = "cpu") -> Checkpoint:
+    """Return a checkpoint. Raises KwsError if the file is not a complete checkpoint of kws."""
     try:
-        checkpoint = torch.load(path, weights_only=True, map_location=device)
+        checkpoint: Checkpoint = torch.load(path, weights_only=True, map_location=device)
     except FileNotFoundError as error:
         raise KwsError(f"{path}: does not exist; choose another run") from error
-    except Exception as error:  # a damaged, foreign or hostile file makes torch.load raise many kinds
+    except Exception as error:  # torch.load raises many kinds for damaged, foreign and malicious files
         raise KwsError(f"{path}: is not a complete checkpoint of kws; choose another run") from error
-    parts = [checkpoint.get(key) for key in ("model", "config")] if isinstance(checkpoint, dict) else [None]
-    if not all(isinstance(part, dict) for part in parts):
+    if not isinstance(checkpoint, dict) or not all(
+        isinstance(checkpoint.get(key), dict) for key in ("model", "config")
+    ):
         raise KwsError(f"{path}: is not a checkpoint of kws; choose another run")
-    return dict(checkpoint)
+    return checkpoint
 
 
-def restore(folder: RunFolder, config: Config, context: "RunContext") -> dict[str, Any] | None:
-    """Load the run folder's last weights into `context` and return the checkpoint, None where there is none.
+def restore(folder: RunFolder, config: Config, model: KeywordModel, fingerprint: str) -> Checkpoint | None:
+    """Load the run folder's last weights into `model` and return the checkpoint; None if there is none.
 
-    Raises NotResumable where it is damaged, or was written with other settings or other data.
+    Raises NotResumable if it is damaged, or was written with other settings or other data (`fingerprint`).
     """
     path = folder.last_checkpoint
     if not path.exists():
         return None
+    device = next(model.parameters()).device
     try:
-        checkpoint = read(path, context.device)
-        read(folder.best_checkpoint, context.device)  # the test at the end needs it
+        checkpoint = read(path, device)
+        read(folder.best_checkpoint, device)  # the test at the end needs it
         before = resolve((str(path), checkpoint["config"]))
     except KwsError as error:
         raise NotResumable(str(error)) from error
@@ -57,9 +70,9 @@ def restore(folder: RunFolder, config: Config, context: "RunContext") -> dict[st
         raise NotResumable(f"run {folder.run_id}: was started with another {', '.join(changed)}; start a new run")
     try:
         done = len(checkpoint["rows"])
-        if checkpoint["fingerprint"] != context.corpus.fingerprint:
+        if checkpoint["fingerprint"] != fingerprint:
             raise NotResumable(f"run {folder.run_id}: the data changed since it was started; start a new run")
-        context.model.load_state_dict(checkpoint["model"])
+        model.load_state_dict(checkpoint["model"])
     except (KeyError, TypeError, RuntimeError) as error:
         raise NotResumable(f"{path}: cannot be resumed; start a new run") from error
     if done > config.epochs:

@@ -1,4 +1,4 @@
-"""What a run's result depended on, as its record says: code, libraries, data and machine."""
+"""Provenance: what a run's result depends on besides its settings (code, libraries, data, machine)."""
 
 import os
 import platform
@@ -16,7 +16,7 @@ PACKAGES = ("torch", "torchaudio", "wandb", "ptflops")
 
 
 class Provenance(TypedDict):
-    """What a run's config holds beside its settings: kws.config.PROVENANCE_KEYS."""
+    """The entries of a run's recorded config besides its settings: kws.config.PROVENANCE_KEYS."""
 
     run_id: str
     run_name: str
@@ -31,12 +31,7 @@ class Provenance(TypedDict):
 
 
 def provenance(
-    config: Config,
-    run_id: str,
-    data_info: DataInfo,
-    device_name: str,
-    features_prefetched: bool,
-    sweep_id: str | None = None,
+    config: Config, run_id: str, sweep_id: str | None, data_info: DataInfo, device_name: str, features_prefetched: bool
 ) -> Provenance:
     """Return the Provenance of a run that starts now in this process."""
     return {
@@ -55,7 +50,7 @@ def provenance(
 
 
 def git_commit() -> str | None:
-    """Return the commit that this code was checked out at, with `-dirty` if it was edited; None outside a checkout."""
+    """Return the git commit of this code, with `-dirty` if it was edited; None outside a git checkout."""
 
     def git(*arguments: str) -> str:
         command = ["git", "-C", str(Path(__file__).parent), *arguments]

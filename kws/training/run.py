@@ -1,10 +1,10 @@
-"""One training run: its parts, its epochs, the test of its best epoch, and its end."""
+"""One training run: preparation, epochs, the test of the best epoch, and the end."""
 
 import errno
 import math
 import signal
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from statistics import median
@@ -16,19 +16,20 @@ from torch.nn.functional import binary_cross_entropy_with_logits
 
 from kws import errors, metrics
 from kws.config import Config
-from kws.data.audio import SAMPLE_RATE, to_float
+from kws.data.audio import to_float
 from kws.data.batches import TrainingBatches, epoch_generator, with_features
 from kws.data.corpus import Corpus, DataInfo, load
 from kws.data.splits import resplit
 from kws.errors import KwsError
 from kws.machine import usable_cpus
-from kws.metrics import Row
+from kws.metrics import Row, Summary
 from kws.model import complexity, network
 from kws.training import checkpoints
+from kws.training.checkpoints import Checkpoint
 from kws.training.evaluation import evaluate, features_of
 from kws.training.optimizer import adam
 from kws.training.provenance import Provenance
-from kws.training.run_folder import LAYERS, LAYERS_HEADER, PREDICTIONS, RunFolder, resume_command
+from kws.training.run_folder import LAYERS, PREDICTIONS, RunFolder, resume_command
 from kws.training.tracker import Tracker
 
 MISCLASSIFIED_SHOWN = 16  # clips in W&B's table of misclassified test clips
@@ -45,14 +46,14 @@ class Diverged(Exception):
 
 @dataclass
 class RunContext:
-    """What a config asks for, made and checked before anything is written or sent."""
+    """Everything that a config asks for, built and checked before anything is written or sent."""
 
     device: torch.device
     corpus: Corpus
     data_info: DataInfo
     batches: TrainingBatches
     model: network.KeywordModel
-    validation_features: list[torch.Tensor]  # batches of log-mel: the layer has no weights, so they serve every epoch
+    validation_features: list[torch.Tensor]  # batches of log-mels
     test_features: list[torch.Tensor]
     prefetch: bool  # whether a thread computes the features of the next batches: faster, same numbers
 
@@ -94,15 +95,9 @@ class TrainingRun:
     """The training of one prepared run. Its state is what a checkpoint holds."""
 
     def __init__(
-        self,
-        config: Config,
-        context: RunContext,
-        folder: RunFolder,
-        tracker: Tracker,
-        record: Provenance,
-        checkpoint: dict[str, Any] | None = None,
+        self, config: Config, context: RunContext, folder: RunFolder, tracker: Tracker, checkpoint: Checkpoint | None
     ) -> None:
-        self.config, self.context, self.folder, self.tracker, self.record = config, context, folder, tracker, record
+        self.config, self.context, self.folder, self.tracker = config, context, folder, tracker
         self.optimizer = adam(context.model.parameters(), config.lr)
         self.scheduler = torch.optim.lr_scheduler.StepLR(self.optimizer, config.lr_step, config.lr_gamma)
         self.rows: list[Row] = []
@@ -111,13 +106,16 @@ class TrainingRun:
             self.scheduler.load_state_dict(checkpoint["scheduler"])
             self.rows = checkpoint["rows"]
 
-    def fit(self, on_epoch: Callable[[Row], None] | None, started: float) -> None:
-        """Train to the last epoch, test the best one, and end the run, whatever happens in between."""
+    def fit(self, record: Provenance, on_epoch: Callable[[Row], None] | None, started: float) -> None:
+        """Train to the last epoch, test the best one, and end the run with its state, also after an error.
+
+        `started` is the time.perf_counter() of the run's start.
+        """
         try:
-            self.folder.write_config(self.config.as_dict() | self.record)
+            self.folder.write_config(self.config.as_dict() | record)
             self.folder.write_summary({"state": "running"})
             if self.rows:
-                self.folder.write_rows(self.rows)  # a kill can come between the checkpoint and its row
+                self.folder.write_rows(self.rows)  # a kill may have come between checkpoint and row
             with _collect_signals() as signals:
                 for row in self.rows:
                     self.tracker.log(row)  # rows that a resumed W&B run lacks
@@ -140,7 +138,7 @@ class TrainingRun:
                 signal.signal(signal.SIGTERM, before)
             raise
         except BaseException as error:
-            with suppress(OSError):  # a full disk takes no summary either
+            with suppress(OSError):  # a full disk has no room for a summary either
                 self._end("failed", {"error": f"{type(error).__name__}: {error}".splitlines()[0]})
             if isinstance(error, OSError) and error.errno in DISK_FAULTS:
                 raise KwsError(
@@ -151,7 +149,7 @@ class TrainingRun:
 
     def _epoch(self, epoch: int) -> Row:
         """Train one epoch, validate, write checkpoint and row, and return the row."""
-        lr = self.scheduler.get_last_lr()[0]
+        lr = float(self.scheduler.get_last_lr()[0])
         began = time.perf_counter()
         loss, accuracy = self.train_epoch(epoch)
         seconds = time.perf_counter() - began
@@ -170,17 +168,17 @@ class TrainingRun:
             metrics.CLIPS_PER_S: len(context.batches.labels) / seconds,
         }
         self.rows.append(row)
-        content = {"model": context.model.state_dict(), "config": self.config.as_dict()}
+        checkpoint: Checkpoint = {"model": context.model.state_dict(), "config": self.config.as_dict()}
         if best_row(self.rows) is row:
-            checkpoints.write(self.folder.best_checkpoint, content | {"epoch": epoch})
-        state = {"optimizer": self.optimizer.state_dict(), "scheduler": self.scheduler.state_dict()}
-        state |= {"rows": self.rows, "fingerprint": context.corpus.fingerprint}
-        checkpoints.write(self.folder.last_checkpoint, content | state)
+            checkpoints.write(self.folder.best_checkpoint, {**checkpoint, "epoch": epoch})
+        checkpoint["optimizer"], checkpoint["scheduler"] = self.optimizer.state_dict(), self.scheduler.state_dict()
+        checkpoint["rows"], checkpoint["fingerprint"] = self.rows, context.corpus.fingerprint
+        checkpoints.write(self.folder.last_checkpoint, checkpoint)
         self.folder.write_rows(self.rows)
         return row
 
     def train_epoch(self, epoch: int) -> tuple[float, float]:
-        """Train on every training clip once. Returns mean loss and accuracy, as seen while the weights changed."""
+        """Train on every training clip once. Returns mean loss and accuracy of the steps, before each update."""
         batches, model, device = self.context.batches, self.context.model, self.context.device
         generator = epoch_generator(self.config.seed, epoch)
         model.train()
@@ -189,7 +187,7 @@ class TrainingRun:
             logits = model.network(features)
             loss = binary_cross_entropy_with_logits(logits, labels)
             self.optimizer.zero_grad(set_to_none=True)
-            loss.backward()
+            torch.autograd.backward(loss)
             self.optimizer.step()
             # Read at the end of the epoch: .item() here would make a GPU wait at every step.
             step_losses.append(loss.detach() * len(labels))
@@ -202,7 +200,7 @@ class TrainingRun:
         clips = len(batches.labels)
         return float(losses.sum() / clips), float(correct / clips)
 
-    def _test(self) -> dict[str, Any]:
+    def _test(self) -> Summary:
         """Test the epoch that was best on validation; log and write the results; return the summary."""
         context, folder, tracker = self.context, self.folder, self.tracker
         best = checkpoints.read(folder.best_checkpoint, context.device)
@@ -213,9 +211,9 @@ class TrainingRun:
         folder.write_layers(costs.layers)
         shown = to_float(context.corpus.testing.waveforms[test.misclassified[:MISCLASSIFIED_SHOWN]])
         with torch.no_grad():
-            # torch.stft refuses an empty batch, which is what a network without a mistake leaves.
-            log_mel = context.model.features(shown.to(context.device)).cpu() if len(shown) else shown
-        tracker.log_evaluation(test, shown, self.config.words, SAMPLE_RATE, log_mel, [LAYERS_HEADER, *costs.layers])
+            # torch.stft rejects an empty batch, which is left if no clip is misclassified.
+            log_mels = context.model.features(shown.to(context.device)).cpu() if len(shown) else shown
+        tracker.log_evaluation(test, shown, log_mels, costs.layers)
         tracker.upload(folder.path, PREDICTIONS, LAYERS)
         tracker.log_model(folder.best_checkpoint)
         row = best_row(self.rows)
@@ -230,10 +228,10 @@ class TrainingRun:
             metrics.EPOCH_S_MEDIAN: median(epoch_s[1:] or epoch_s),  # the first epoch warms up
         } | costs.summary()
 
-    def _end(self, state: str, summary: dict[str, Any]) -> None:
+    def _end(self, state: str, summary: Mapping[str, Any]) -> None:
         self.tracker.finish(state, summary)
         places = {metrics.WANDB_URL: self.tracker.url, metrics.WANDB_SYNC_DIR: self.tracker.sync_dir}
-        self.folder.write_summary({"state": state} | summary | places)
+        self.folder.write_summary({"state": state, **summary, **places})
 
 
 def best_row(rows: list[Row]) -> Row:
@@ -243,7 +241,7 @@ def best_row(rows: list[Row]) -> Row:
 
 @contextmanager
 def _collect_signals() -> Iterator[list[int]]:
-    """Collect SIGTERM and SIGINT in a list instead of dying, so that the epoch ends and its checkpoint is written."""
+    """Collect SIGTERM and SIGINT in a list, so that the epoch ends and its checkpoint is written first."""
     signals: list[int] = []
 
     def receive(number: int, frame: FrameType | None) -> None:

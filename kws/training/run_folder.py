@@ -1,4 +1,4 @@
-"""The run folder: a run's record in plain files. The only module that knows the files' names and how to read them."""
+"""The run folder: the files that record a run. The only module that knows their names, writes and reads them."""
 
 import csv
 import fcntl
@@ -9,7 +9,6 @@ import os
 import shlex
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
 from kws.errors import KwsError
@@ -33,9 +32,9 @@ Predictions = dict[str, tuple[int, float]]  # clip -> (label, probability of lab
 
 
 class RunFolder:
-    """`RUN_DIR/RUN_ID/`, held by one process at a time; every file in it is written atomically.
+    """`RUN_DIR/RUN_ID/`, locked by one process at a time; every file in it is written atomically.
 
-    A context manager that releases the folder. Raises KwsError where the folder cannot be made or is in use.
+    A context manager that releases the lock. Raises KwsError if the folder cannot be created or is in use.
     """
 
     def __init__(self, run_dir: str, run_id: str) -> None:
@@ -55,20 +54,18 @@ class RunFolder:
             raise KwsError(
                 f"run {run_id}: another process is using {self.path}; wait until it ends, or stop it"
             ) from error
-        for unfinished in self.path.glob(".*.*"):  # temporary files of a killed process
-            unfinished.unlink()
+        for temporary in self.path.glob(".*.*"):  # left by a killed process
+            temporary.unlink()
 
     def __enter__(self) -> "RunFolder":
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *exception: object) -> None:
         self._lock.close()
 
     @property
-    def begun(self) -> bool:
-        """Whether the folder holds a run."""
+    def has_run(self) -> bool:
+        """Whether a run was started in this folder."""
         return any((self.path / name).exists() for name in (CONFIG, SUMMARY, LAST_CHECKPOINT))
 
     @property
@@ -83,26 +80,30 @@ class RunFolder:
         write_json(self.path / CONFIG, config)
 
     def write_rows(self, rows: Sequence[Row]) -> None:
-        write_text(
-            self.path / METRICS, csv_text(EPOCH_METRICS, ([row[name] for name in EPOCH_METRICS] for row in rows))
-        )
+        self._write_csv(METRICS, EPOCH_METRICS, ([row[name] for name in EPOCH_METRICS] for row in rows))
 
     def write_predictions(self, rows: Iterable[Sequence[Any]]) -> None:
         """Write rows of (clip, label, probability of label 1)."""
-        write_text(self.path / PREDICTIONS, csv_text(PREDICTIONS_HEADER, rows))
+        self._write_csv(PREDICTIONS, PREDICTIONS_HEADER, rows)
 
     def write_layers(self, rows: Iterable[Sequence[Any]]) -> None:
         """Write rows of (name, output shape, parameters, MACs) of the network's layers."""
-        write_text(self.path / LAYERS, csv_text(LAYERS_HEADER, rows))
+        self._write_csv(LAYERS, LAYERS_HEADER, rows)
 
     def write_summary(self, summary: Mapping[str, Any]) -> None:
         write_json(self.path / SUMMARY, summary)
 
+    def _write_csv(self, name: str, header: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
+        """Write floats so that reading them gives the same number."""
+        buffer = io.StringIO()
+        csv.writer(buffer, lineterminator="\n").writerows([header, *rows])
+        write_text(self.path / name, buffer.getvalue())
+
 
 def resume_command(folder: RunFolder) -> str:
-    """Return the command that resumes a run."""
-    elsewhere = [] if folder.run_dir == "runs" else ["--run_dir", folder.run_dir]
-    return shlex.join(["kws", "train", "--resume", folder.run_id, *elsewhere])
+    """Return the command that resumes the run."""
+    run_dir = [] if folder.run_dir == "runs" else ["--run_dir", folder.run_dir]
+    return shlex.join(["kws", "train", "--resume", folder.run_id, *run_dir])
 
 
 def find_run_folders(folder: Path) -> list[Path]:
@@ -138,7 +139,7 @@ def has_summary(folder: Path) -> bool:
 
 
 def is_finished(folder: Path) -> bool:
-    """Whether the summary says that the run is finished; False where there is none."""
+    """Whether the run has a summary with the state "finished"."""
     try:
         return bool(read_summary(folder).get("state") == "finished")
     except KwsError:
@@ -146,7 +147,7 @@ def is_finished(folder: Path) -> bool:
 
 
 def read_history(folder: Path) -> dict[str, list[float]]:
-    """Return {metric: values, one per epoch} of metrics.csv; {} where there is none. Raises KwsError."""
+    """Return {metric: values, one per epoch} of metrics.csv; {} if there is none. Raises KwsError."""
     return history(_read_csv(folder / METRICS))
 
 
@@ -157,39 +158,30 @@ def history(rows: Sequence[Mapping[str, Any]]) -> dict[str, list[float]]:
 
 
 def read_predictions(folder: Path) -> Predictions:
-    """Return {clip: (label, probability of label 1)}; {} where there are none. Raises KwsError."""
+    """Return {clip: (label, probability of label 1)}; {} if there are none. Raises KwsError."""
     try:
         predictions = {
             row["clip"]: (int(row["label"]), float(row["probability"])) for row in _read_csv(folder / PREDICTIONS)
         }
     except (KeyError, TypeError, ValueError) as error:
-        raise KwsError(f"{PREDICTIONS} is damaged ({one_line(error)})") from error
+        raise KwsError(f"{folder / PREDICTIONS}: is damaged ({one_line(error)})") from error
     if any(label not in (0, 1) or not 0 <= probability <= 1 for label, probability in predictions.values()):
-        raise KwsError(f"{PREDICTIONS} has a label that is not 0 or 1, or a probability outside 0 to 1")
+        raise KwsError(f"{folder / PREDICTIONS}: has a label that is not 0 or 1, or a probability outside 0 to 1")
     return predictions
 
 
 def read_layers(folder: Path) -> list[dict[str, str]]:
-    """Return the rows of layers.csv; [] where there is none. Raises KwsError."""
+    """Return the rows of layers.csv; [] if there is none. Raises KwsError."""
     return _read_csv(folder / LAYERS)
 
 
 def read_metric(folder: Path, name: str) -> float:
-    """Return a finished run's metric: from its summary, else its last epoch's. Raises KwsError if it is not finite."""
+    """Return a metric of a finished run: from its summary, else of its last epoch. Raises KwsError if not finite."""
     summary = read_summary(folder)
     value = _to_float(summary[name] if name in summary else read_history(folder).get(name, [math.nan])[-1])
     if not math.isfinite(value):
-        raise KwsError(f"{folder}: {name} is {value}, which no search can use")
+        raise KwsError(f"{folder}: {name} is {value}; a search needs a finite number")
     return value
-
-
-def csv_text(header: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
-    """Return CSV text. Floats are written so that reading them gives the same number."""
-    buffer = io.StringIO()
-    writer = csv.writer(buffer, lineterminator="\n")
-    writer.writerow(header)
-    writer.writerows(rows)
-    return buffer.getvalue()
 
 
 def _read_json(path: Path) -> dict[str, Any]:
@@ -198,9 +190,9 @@ def _read_json(path: Path) -> dict[str, Any]:
     except OSError as error:
         raise KwsError(f"{path}: cannot be read ({error.strerror})") from error
     except (ValueError, RecursionError) as error:
-        raise KwsError(f"{path.name} is not JSON ({one_line(error)})") from error
+        raise KwsError(f"{path}: is not JSON ({one_line(error)})") from error
     if not isinstance(value, dict):
-        raise KwsError(f"{path.name} is not a JSON object")
+        raise KwsError(f"{path}: is not a JSON object")
     return value
 
 
@@ -211,7 +203,7 @@ def _read_csv(path: Path) -> list[dict[str, str]]:
         with open(path, encoding="utf-8", newline="") as file:
             return list(csv.DictReader(file))
     except (OSError, ValueError, csv.Error) as error:
-        raise KwsError(f"{path.name} cannot be read ({one_line(error)})") from error
+        raise KwsError(f"{path}: cannot be read ({one_line(error)})") from error
 
 
 def _to_float(value: Any) -> float:

@@ -1,136 +1,152 @@
-"""The only door to W&B while a run is on."""
+"""W&B logging for one run."""
 
 import os
+import re
 import secrets
 import shutil
 import string
-import threading
 import time
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from kws import metrics
-from kws.config import SETTINGS, resolve
+from kws.config import SETTINGS, Config, resolve
 from kws.errors import KwsError
 from kws.files import read_yaml
 from kws.formatting import one_line
+from kws.metrics import Row
+from kws.training.run_folder import BEST_CHECKPOINT, LAYERS_HEADER
 
-INIT_TIMEOUT_S = 30  # then the run goes on offline; WANDB_INIT_TIMEOUT changes it
-LONGEST_ID = 64  # W&B names artifacts of at most 128 characters after a run and its tables
+if TYPE_CHECKING:
+    import wandb
+    from torch import Tensor
+
+    from kws.model.complexity import Layer
+    from kws.training.evaluation import Curve, Evaluation
+    from kws.training.provenance import Provenance
+
+INIT_TIMEOUT_S = 30  # then the run continues offline; WANDB_INIT_TIMEOUT changes it
+FINISH_TIMEOUT_S = 120  # then the rest of the upload is left to `wandb sync`; WANDB_FINISH_TIMEOUT changes it
+LONGEST_ID = 64  # W&B allows 128 characters for the names of artifacts, which contain the run id
 MODES = ("online", "offline", "disabled", "shared", "dryrun", "run")
-FINISH_TIMEOUT_S = 120  # then what was not uploaded waits for `wandb sync`; WANDB_FINISH_TIMEOUT changes it
 
 
 class Tracker:
-    """One run's road to W&B: init with its fallbacks, one log call an epoch, the end.
+    """One W&B run: init with its fallbacks, one log call per epoch, tables and files, finish.
 
-    `config` is the Config after `run.config`: what an agent or a resumed run says wins. Raises KwsError where that
-    is not valid (the W&B run is then marked failed). `offline` tells whether `wandb sync` is still to come.
+    `config` is the Config after `run.config`: the settings of an agent or a resumed run have precedence. `url` is the
+    run's page, `sync_dir` the folder that `wandb sync` uploads. Raises KwsError where W&B cannot start or the config
+    is not valid (the W&B run is then marked failed).
     """
 
-    def __init__(self, config, run_id, record, resume, notify):
-        import wandb
-
+    def __init__(
+        self, config: Config, run_id: str, record: "Provenance", resume: bool, notify: Callable[[str], None]
+    ) -> None:
         self._notify = notify
-        self._run = self._init(wandb, config, run_id, record, resume)
-        self.offline = bool(self._run.offline)
-        self.disabled = bool(self._run.disabled)
-        # Where the run is to be seen, or to be uploaded from.
-        self.url = None if self.offline or self.disabled else self._run.url
-        self.sync_dir = str(self._run.sync_dir) if self.offline and not self.disabled else None
-        # Rows that the W&B run holds already, one an epoch. (`run.step` is 0 in a resumed run until its first log.)
-        self.logged = 0 if self.disabled else min(self._run.starting_step, config.epochs)
+        self._run = self._init(config, run_id, record, resume)
+        self._enabled = not self._run.disabled
+        offline = bool(self._run.offline)
+        self.url = self._run.url if self._enabled and not offline else None
+        self.sync_dir = str(self._run.sync_dir) if self._enabled and offline else None
+        # Epochs that the W&B run already has. (`run.step` is 0 in a resumed run until its first log.)
+        self._logged: float = min(self._run.starting_step, config.epochs) if self._enabled else 0
         try:
             self.config = resolve(("run.config", dict(self._run.config)))
             if self.config != config:
-                self._run.config.update(self.config.as_dict(), allow_val_change=True)
+                run_config: Any = self._run.config  # its methods have no annotations
+                run_config.update(self.config.as_dict(), allow_val_change=True)
         except KwsError as error:
             self.finish("failed", {"error": str(error)})
             raise
-        self._run.define_metric("epoch", hidden=True)
-        self._run.define_metric("*", step_metric="epoch")
+        self._run.define_metric(metrics.EPOCH, hidden=True)
+        self._run.define_metric("*", step_metric=metrics.EPOCH)
 
-    def _init(self, wandb, config, run_id, record, resume):
-        mode = os.environ.get("WANDB_MODE")
-        if mode is None:
-            mode = self._mode_by_account(wandb)
-        arguments = dict(
-            project=_project(config),
-            entity=config.entity or None,
-            id=run_id,
-            name=os.environ.get("WANDB_NAME") or config.run_name,
-            group=os.environ.get("WANDB_RUN_GROUP") or config.study,
-            tags=[config.study, config.data, *filter(None, os.environ.get("WANDB_TAGS", "").split(","))],
-            config=config.as_dict() | record,
-            resume="allow" if resume else None,
-        )
-        quiet = {"quiet": True, "silent": mode in ("offline", "dryrun")}
+    def _init(self, config: Config, run_id: str, record: "Provenance", resume: bool) -> "wandb.Run":
+        import wandb
+
+        mode = self._mode()
+        arguments: dict[str, Any] = {
+            "project": _project(config),
+            "entity": config.entity or None,
+            "id": run_id,
+            "name": os.environ.get("WANDB_NAME") or config.run_name,
+            "group": os.environ.get("WANDB_RUN_GROUP") or config.study,
+            "tags": [config.study, config.data, *filter(None, os.environ.get("WANDB_TAGS", "").split(","))],
+            "config": config.as_dict() | record,
+            "resume": "allow" if resume else None,
+        }
+        settings: dict[str, Any] = {"quiet": True, "silent": mode in ("offline", "dryrun")}
         for name, default in (("init_timeout", INIT_TIMEOUT_S), ("finish_timeout", FINISH_TIMEOUT_S)):
             if f"WANDB_{name.upper()}" not in os.environ:
-                quiet[name] = default
+                settings[name] = default
         try:
-            return wandb.init(mode=mode, settings=wandb.Settings(**quiet), **arguments)
+            return wandb.init(**arguments, mode=mode, settings=wandb.Settings(**settings))
         except (wandb.errors.UsageError, ValueError) as error:
-            raise KwsError(
-                f"W&B refuses its settings ({one_line(error, 200)}); look at the WANDB_ variables"
-            ) from error
+            raise KwsError(f"W&B rejects its settings ({one_line(error, 200)}); check the WANDB_ variables") from error
         except OSError as error:
-            raise KwsError(
-                f"W&B cannot write its log ({error}); set WANDB_DIR to a folder that can be written"
-            ) from error
+            raise KwsError(f"W&B cannot write its log ({error}); set WANDB_DIR to a writable folder") from error
         except wandb.errors.CommError as error:
             self._notify(
-                f"W&B cannot be reached ({one_line(error, 200)}): the run goes on offline; "
+                f"W&B is unreachable ({one_line(error, 200)}): the run continues offline; "
                 "upload it later with: wandb sync"
             )
-            wandb.teardown()  # the service still holds the run id for the attempt that failed
-            quiet["silent"] = True
-            return wandb.init(mode="offline", settings=wandb.Settings(**quiet), **arguments)
+            wandb.teardown()  # the service still holds the run id of the failed attempt
+            return wandb.init(**arguments, mode="offline", settings=wandb.Settings(**settings | {"silent": True}))
 
-    def _mode_by_account(self, wandb):
+    def _mode(self) -> Any:
+        """Return $WANDB_MODE; where that is not set, None (online) with an account to log in with, else "offline"."""
+        import wandb
+
+        if "WANDB_MODE" in os.environ:
+            return os.environ["WANDB_MODE"]
         try:
-            # Not verified: that is one more request, and init finds out by itself.
+            # Not verified: that would be one more request, and init verifies the key anyway.
             if wandb.login(prompt=False, verify=False):
                 return None
-            why = "no W&B account is set up here"
+            reason = "no W&B account is set up"
         except wandb.errors.AuthenticationError as error:
-            why = f"W&B does not take the key that is set up here ({one_line(error, 200)})"
-        self._notify(f"{why}: the run is recorded offline (log in with: wandb login)")
+            reason = f"W&B rejects the configured key ({one_line(error, 200)})"
+        self._notify(f"{reason}: the run is recorded offline (log in with: wandb login)")
         return "offline"
 
-    def log(self, row):
-        """Log one epoch's row, unless the resumed W&B run holds it already."""
-        if row["epoch"] > self.logged:
+    def log(self, row: Row) -> None:
+        """Log the row of one epoch, unless the resumed W&B run already has it."""
+        if row[metrics.EPOCH] > self._logged:
             self._run.log(row)
-            self.logged = row["epoch"]
+            self._logged = row[metrics.EPOCH]
 
-    def log_evaluation(self, evaluation, waveforms, words, sample_rate, log_mel, layers):
-        """Log, once, what the test clips showed: confusion matrix, curves, the misclassified clips, and the layers.
+    def log_evaluation(
+        self, evaluation: "Evaluation", waveforms: "Tensor", log_mels: "Tensor", layers: list["Layer"]
+    ) -> None:
+        """Log the result of the test, once: confusion matrix, curves, misclassified clips, and the network's layers.
 
-        waveforms: (clips, time) in [-1, 1] of `evaluation.misclassified`, log_mel: (clips, n_mels, n_frames) of the same.
+        waveforms (clips, time) in [-1, 1] and log_mels (clips, n_mels, n_frames): the first `evaluation.misclassified`.
         """
-        if not self.disabled:
-            shown = evaluation, waveforms, words, sample_rate, log_mel, layers
-            self._send(lambda: self._run.log({"epoch": self.logged} | _charts(*shown)))
+        if self._enabled:
+            shown = evaluation, waveforms, log_mels, layers, self.config.words
+            self._send(lambda: self._run.log({metrics.EPOCH: self._logged} | _charts(*shown)))
 
-    def upload(self, folder, *names):
-        """Store files of the run folder with the run on W&B as they are: a report made from W&B reads them there."""
-        if not self.disabled:
+    def upload(self, folder: Path, *names: str) -> None:
+        """Upload files of the run folder unchanged: a report made from W&B reads them there."""
+        if self._enabled:
             for name in names:  # copied, so that wandb sync does not need the run folder
                 self._run.save(shutil.copy(folder / name, self._run.dir), base_path=self._run.dir, policy="now")
 
-    def log_model(self, path):
-        """Log best.pt as the artifact `kws-RUN_ID`, once. Uploaded from where it lies, so no second copy is made."""
+    def log_model(self, path: Path) -> None:
+        """Log the best checkpoint as the artifact `kws-RUN_ID`, once. Uploaded from `path` without another copy."""
         import wandb
 
-        if not self.disabled:
+        if self._enabled:
             artifact = wandb.Artifact(f"kws-{self._run.id}", type="model")
-            artifact.add_file(str(path), name="best.pt", policy="immutable")
+            artifact.add_file(str(path), name=BEST_CHECKPOINT, policy="immutable")
             self._send(lambda: self._run.log_artifact(artifact))
 
-    def _send(self, log):
-        """Log tables or an artifact. W&B's client queues all else, but for these asks its server first, and raises.
+    def _send(self, log: Callable[[], object]) -> None:
+        """Log tables or an artifact. W&B's client queues everything else, but asks its server first for these.
 
-        A server that is away is asked again for as long as `finish` waits; then they are left out, with a word.
+        An unreachable server is retried for as long as `finish` waits; after that they are left out, with a notice.
         """
         import wandb
 
@@ -142,34 +158,79 @@ class Tracker:
                 return
             except wandb.errors.CommError as error:
                 if time.monotonic() > end:
-                    self._notify(f"W&B is away: the run there lacks tables or the model ({one_line(error, 200)})")
+                    self._notify(
+                        f"W&B is unreachable ({one_line(error, 200)}): the run there lacks tables or its model"
+                    )
                     return
                 time.sleep(1)
 
-    def finish(self, state, summary):
-        """End the W&B run: "finished", "failed" or "preempted" (an agent's server then hands it out again)."""
-        self._run.summary.update(summary)
+    def finish(self, state: str, summary: Mapping[str, Any]) -> None:
+        """End the W&B run: "finished", "failed" or "preempted" (W&B then requeues it if it belongs to a sweep)."""
+        self._run.summary.update(dict(summary))
         if state == "preempted":
             self._run.mark_preempting()
         self._run.finish(exit_code={"finished": 0, "failed": 1, "preempted": 143}[state])
 
 
-def _project(config):
-    """Return the W&B project: the setting, or $WANDB_PROJECT where that was left at its default."""
-    chosen = config.project != SETTINGS["project"].default
-    return config.project if chosen else os.environ.get("WANDB_PROJECT") or config.project
-
-
-def check_mode():
-    """Raise KwsError where $WANDB_MODE is none of W&B's modes."""
+def check_mode() -> None:
+    """Raise KwsError unless $WANDB_MODE is unset or one of W&B's modes."""
     mode = os.environ.get("WANDB_MODE", MODES[0])
     if mode not in MODES:
         raise KwsError(f"WANDB_MODE is {one_line(mode)!r}, but must be one of {', '.join(MODES)}")
 
 
+def agent_config(config: Config) -> Config:
+    """Return `config` with the settings that a W&B agent passes in a file, if there is one.
+
+    The file has all settings of the trial, also those that the agent's command lacks without ${args}. `wandb.init`
+    applies it to the run's config too, but name, group and folder of the run are needed before. Raises KwsError where
+    a setting is not valid.
+    """
+    path = os.environ.get("WANDB_SWEEP_PARAM_PATH")
+    if not path:
+        return config
+    entries = {key: entry["value"] for key, entry in read_yaml(path).items() if key != "wandb_version"}
+    return resolve(("the run's config", config.as_dict()), ("the agent's settings", entries))
+
+
+def new_run_id() -> str:
+    """Return the id of a new run: $WANDB_RUN_ID (set by agents), else eight random letters and digits."""
+    random = "".join(secrets.choice(string.ascii_lowercase + string.digits) for _ in range(8))
+    return os.environ.get("WANDB_RUN_ID") or random
+
+
+def check_run_id(run_id: str) -> None:
+    """Raise KwsError unless `run_id` is a valid name for a folder and for a W&B run."""
+    if not re.fullmatch(rf"[\w-][\w.-]{{,{LONGEST_ID - 1}}}", run_id, re.ASCII):
+        raise KwsError(
+            f"run id: {one_line(run_id)!r} is not valid; use at most {LONGEST_ID} letters, digits, - _ . (no leading .)"
+        )
+
+
+def start_service() -> None:
+    """Start W&B's background service, for which `wandb.init` would wait a fifth of a second."""
+    import wandb
+
+    wandb.setup()
+
+
+def wandb_settings() -> tuple[str, str]:
+    """Return W&B's mode and server address, from the environment, its settings files and its defaults."""
+    import wandb
+
+    settings = wandb.setup().settings
+    return settings.mode, settings.base_url
+
+
+def _project(config: Config) -> str:
+    """Return the W&B project: the setting, or $WANDB_PROJECT if the setting has its default value."""
+    chosen = config.project != SETTINGS["project"].default
+    return config.project if chosen else os.environ.get("WANDB_PROJECT") or config.project
+
+
 @contextmanager
-def _staging_in(folder):
-    """Let W&B stage tables in its own folder: its default lies in a home, which not every machine has to write to."""
+def _staging_in(folder: str) -> Iterator[None]:
+    """Let W&B stage tables in `folder`: its default is in the home folder, which may not be writable."""
     if "WANDB_DATA_DIR" in os.environ:
         yield
         return
@@ -180,93 +241,31 @@ def _staging_in(folder):
         del os.environ["WANDB_DATA_DIR"]
 
 
-def agent_config(config):
-    """Return `config` with what a W&B agent hands over in a file: all of a cell where its command lacks ${args}.
-
-    `wandb.init` lays the same file over the run's config; name, group and folder of the run are settled before that.
-    Raises KwsError where the cell is not valid.
-    """
-    path = os.environ.get("WANDB_SWEEP_PARAM_PATH")
-    if not path:
-        return config
-    entries = {key: entry["value"] for key, entry in read_yaml(path).items() if key != "wandb_version"}
-    return resolve(("the run's config", config.as_dict()), ("the agent's settings", entries))
-
-
-def new_run_id():
-    """Return the run's id: $WANDB_RUN_ID (what an agent sets) or eight random letters and digits."""
-    given = os.environ.get("WANDB_RUN_ID")
-    if given:
-        check_run_id(given)
-        return given
-    return "".join(secrets.choice(string.ascii_lowercase + string.digits) for _ in range(8))
-
-
-def check_run_id(run_id):
-    """Raise KwsError unless `run_id` can name a folder and a W&B run."""
-    fine = run_id and len(run_id) <= LONGEST_ID and all(c.isascii() and (c.isalnum() or c in "-_.") for c in run_id)
-    if not fine or run_id.startswith("."):
-        raise KwsError(f"run id: {one_line(run_id)!r} is not made of at most {LONGEST_ID} letters, digits, - _ .")
-
-
-@contextmanager
-def service_starting():
-    """Let a thread start W&B's background service meanwhile: `wandb.init` would wait a fifth of a second for it."""
-
-    def setup():
-        import wandb
-
-        with suppress(Exception):  # whatever is wrong, init meets it again, where it is told
-            wandb.setup()
-
-    thread = threading.Thread(target=setup, daemon=True)
-    thread.start()
-    try:
-        yield
-    finally:
-        thread.join()
-
-
-def wandb_settings():
-    """Return W&B's own (mode, server address) here: from the environment, its settings files and its defaults."""
+def _charts(
+    evaluation: "Evaluation", waveforms: "Tensor", log_mels: "Tensor", layers: list["Layer"], words: Sequence[str]
+) -> dict[str, Any]:
     import wandb
 
-    settings = wandb.setup().settings
-    return settings.mode, settings.base_url
+    from kws.data.audio import SAMPLE_RATE
 
+    misclassified = wandb.Table(columns=["clip", "word", "predicted", "probability", "audio", "log_mel"])
+    for row, waveform, log_mel in zip(evaluation.misclassified, waveforms, log_mels, strict=False):  # the first few
+        label, probability = int(evaluation.labels[row]), round(float(evaluation.probabilities[row]), 4)
+        low, high = log_mel.min(), log_mel.max()
+        picture = ((log_mel - low) / (high - low + 1e-9) * 255).byte().flip(0).numpy()  # low bands at the bottom
+        media = wandb.Audio(waveform.numpy(), sample_rate=SAMPLE_RATE), wandb.Image(picture)
+        misclassified.add_data(evaluation.clips[row], words[label], words[1 - label], probability, *media)
 
-def _charts(evaluation, waveforms, words, sample_rate, log_mel, layers):
-    import wandb
+    def line(x: str, y: str, points: "Curve", title: str) -> Any:
+        return wandb.plot.line(wandb.Table(columns=[x, y], data=points), x, y, title=title)
 
-    roc, precision_recall = evaluation.roc(), evaluation.precision_recall()
-    misclassified = wandb.Table(columns=["clip", "word", "heard", "probability", "audio", "log_mel"])
-    for row, waveform, picture in zip(evaluation.misclassified, waveforms, log_mel, strict=False):  # the first few
-        word = int(evaluation.labels[row])
-        misclassified.add_data(
-            evaluation.clips[row], words[word], words[1 - word], round(float(evaluation.probabilities[row]), 4),
-            wandb.Audio(waveform.numpy(), sample_rate=sample_rate), wandb.Image(_picture(picture)),
-        )  # fmt: skip
-    header, *rows = layers
+    labels, predictions = evaluation.labels.int().tolist(), evaluation.predictions.int().tolist()
     return {
         metrics.CONFUSION_MATRIX: wandb.plot.confusion_matrix(
-            y_true=evaluation.labels.int().tolist(),
-            preds=evaluation.predictions.int().tolist(),
-            class_names=list(words),
+            y_true=labels, preds=predictions, class_names=list(words)
         ),
-        metrics.ROC: wandb.plot.line(
-            wandb.Table(columns=["false positive rate", "true positive rate"], data=roc),
-            "false positive rate", "true positive rate", title="ROC",
-        ),
-        metrics.PRECISION_RECALL: wandb.plot.line(
-            wandb.Table(columns=["recall", "precision"], data=precision_recall),
-            "recall", "precision", title="Precision and recall",
-        ),
-        "test/misclassified": misclassified,
-        metrics.LAYERS: wandb.Table(columns=list(header), data=[list(row) for row in rows]),
-    }  # fmt: skip
-
-
-def _picture(log_mel):
-    """(n_mels, n_frames) log-mel to an 8-bit picture, low bands at the bottom."""
-    low, high = log_mel.min(), log_mel.max()
-    return ((log_mel - low) / (high - low + 1e-9) * 255).byte().flip(0).numpy()
+        metrics.ROC: line("false positive rate", "true positive rate", evaluation.roc(), "ROC"),
+        metrics.PRECISION_RECALL: line("recall", "precision", evaluation.precision_recall(), "Precision and recall"),
+        metrics.MISCLASSIFIED: misclassified,
+        metrics.LAYERS: wandb.Table(columns=list(LAYERS_HEADER), data=[list(layer) for layer in layers]),
+    }

@@ -14,8 +14,9 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves, tree_map
 from torch.utils.backend_registration import _setup_privateuseone_for_python_backend
 
-from kws import cli, train
+from kws import cli
 from kws.training import checkpoints
+from kws.training import run as training
 
 _setup_privateuseone_for_python_backend("pretend")
 DEVICE = torch.device("pretend:0")
@@ -82,7 +83,7 @@ def _here(value):
 
 def main(flags):
     counts = []
-    train_epoch, read = train.Run.train_epoch, checkpoints.read
+    train_epoch, read = training.TrainingRun.train_epoch, checkpoints.read
 
     def counted(self, epoch):
         before = fetched
@@ -90,8 +91,8 @@ def main(flags):
         counts.append(fetched - before)
         return result
 
-    train.Run.train_epoch = counted
-    train.choose_device = lambda name: DEVICE
+    training.TrainingRun.train_epoch = counted
+    training.choose_device = lambda name: DEVICE
     torch.serialization.add_safe_globals([Away])
     checkpoints.read = lambda path, device="cpu": read(path)  # an Away comes back as one
     with Pretend():

@@ -88,9 +88,9 @@ def test_what_is_no_audio_is_refused_by_name(here, kws, tmp_path):
         ("words.wav", "cannot be read as audio (Format not recognised)"),
         ("folder.wav", "cannot be read as audio ("),
         ("missing.wav", "cannot be read as audio ("),
-        ("empty.wav", "holds no sample"),
-        ("nan.wav", "holds samples that are not finite numbers"),
-        ("hour.wav", "lasts 700 s, at most 600 s are taken; cut it"),
+        ("empty.wav", "contains no samples"),
+        ("nan.wav", "contains samples that are not finite numbers"),
+        ("hour.wav", "is 700 s long, the limit is 600 s; split it"),
     ):
         outcome = kws("predict", name, "yes.wav", "--model", here / "heard")
         assert outcome.status == 2 and outcome.out.startswith("yes.wav\tyes\t"), name  # the good file is heard

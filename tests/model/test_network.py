@@ -98,13 +98,13 @@ def test_costs_are_those_of_arithmetic(n_mels, groups, channels, kernel_size):
 
 def test_normalize_takes_loudness_or_each_bands_mean_out():
     features = torch.randn(3, 20, 101)
-    louder, coloured = features + 2.5, features + torch.randn(3, 20, 1)
-    for normalize, deaf_to_loudness, deaf_to_colour in (
+    louder, colored = features + 2.5, features + torch.randn(3, 20, 1)
+    for mean_norm, ignores_loudness, ignores_coloration in (
         ("none", False, False), ("clip", True, False), ("band", True, True),
     ):  # fmt: skip
-        net = KeywordNet(normalize=normalize).eval()
-        assert torch.allclose(net(features), net(louder), atol=1e-5) == deaf_to_loudness
-        assert torch.allclose(net(features), net(coloured), atol=1e-5) == deaf_to_colour
+        net = KeywordNet(mean_norm=mean_norm).eval()
+        assert torch.allclose(net(features), net(louder), atol=1e-5) == ignores_loudness
+        assert torch.allclose(net(features), net(colored), atol=1e-5) == ignores_coloration
 
 
 def test_costs_of_the_default_network_in_figures():

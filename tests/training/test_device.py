@@ -4,13 +4,12 @@ import json
 import os
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 from conftest import REPOSITORY, TINY
 from helpers.training import read, rows
 
-SCRIPT = Path(__file__).with_name("pretend_device.py")
+SCRIPT = REPOSITORY / "tests" / "doubles" / "pretend_device.py"
 
 
 def train(work, data_dir, *flags):

@@ -20,8 +20,9 @@ from helpers.corpus import make_corpus
 from kws.config import resolve
 from kws.data.corpus import cache_folder
 from kws.errors import KwsError
-from kws.train import Diverged, train
+from kws.train import train
 from kws.training import checkpoints
+from kws.training.run import Diverged
 
 KILLS = int(os.environ.get("KWS_KILLS", 3))  # more for a long run by hand
 LONG = (*TINY, "--epochs=40")  # long enough to be killed within
@@ -125,7 +126,7 @@ def test_a_stopped_run_is_preempted_and_goes_on_the_same(kws, work, data_dir, nu
     done = finish(process)
     assert done.status == 128 + number
     assert done.notices == [
-        "kws: run stopped: stopped, its checkpoint is written; go on with: kws train --resume stopped"
+        "kws: run stopped: stopped after writing its checkpoint; resume it with: kws train --resume stopped"
     ]
     folder = work / "runs" / "stopped"
     assert summary(folder)["state"] == "preempted" and 1 <= len(rows(folder)) < 40
@@ -186,7 +187,7 @@ def test_a_second_process_with_the_same_run_id_is_refused(work, data_dir, kws_pr
     folder = train(config(data_dir), "one", on_epoch=second)
     (done,) = seen
     assert (done.status, done.out) == (2, "")
-    assert done.notices == [f"kws: run one: another process is at work in {folder}; wait for it or end it"]
+    assert done.notices == [f"kws: run one: another process is using {folder}; wait until it ends, or stop it"]
     assert summary(folder)["state"] == "finished" and len(rows(folder)) == 3
 
 
@@ -206,31 +207,29 @@ def refused_resume(kws, folder, *flags):
 
 def test_changed_data_settings_and_damaged_checkpoints_cannot_go_on(kws, work, root):
     folder = train(config(root), "run")
-    line = "kws: run run: began with another"
-    assert refused_resume(kws, folder, "--epochs=4", "--lr=0.1") == f"{line} lr; start a new run for that"
-    assert refused_resume(kws, folder, "--n_mels=40", "--seed=9") == f"{line} n_mels, seed; start a new run for that"
-    assert refused_resume(kws, folder, "--words=yes,no") == f"{line} words; start a new run for that"
+    line = "kws: run run: was started with another"
+    assert refused_resume(kws, folder, "--epochs=4", "--lr=0.1") == f"{line} lr; start a new run"
+    assert refused_resume(kws, folder, "--n_mels=40", "--seed=9") == f"{line} n_mels, seed; start a new run"
+    assert refused_resume(kws, folder, "--words=yes,no") == f"{line} words; start a new run"
     assert refused_resume(kws, folder, "--epochs=2") == (
-        "kws: run run: has 3 epochs behind it; set epochs to 3 or more to go on"
+        "kws: run run: has completed 3 epochs; set epochs to 3 or more"
     )
     clip = next((root / "SpeechCommands" / "speech_commands_v0.02" / "no").iterdir())
     sound = clip.read_bytes()
     soundfile.write(clip, np.zeros(16000), 16000, subtype="PCM_16")
     assert refused_resume(kws, folder, "--epochs=4") == (
-        "kws: run run: the data changed since it began; start a new run for them"
+        "kws: run run: the data changed since it was started; start a new run"
     )
     clip.write_bytes(sound)
     for name in ("last.pt", "best.pt"):
         content = (folder / name).read_bytes()
         (folder / name).write_bytes(content[:-1000])
         assert refused_resume(kws, folder) == (
-            f"kws: {folder / name}: is not a whole checkpoint of kws; take another run"
+            f"kws: {folder / name}: is not a complete checkpoint of kws; choose another run"
         )
         (folder / name).write_bytes(content)
     shutil.copy(folder / "best.pt", folder / "last.pt")
-    assert refused_resume(kws, folder) == (
-        f"kws: {folder / 'last.pt'}: is not the checkpoint of a run that can go on; start a new run"
-    )
+    assert refused_resume(kws, folder) == (f"kws: {folder / 'last.pt'}: cannot be resumed; start a new run")
 
 
 # --- the cache and the data under a run ---
@@ -322,8 +321,8 @@ def test_a_disk_that_fills_during_the_run_is_told_and_the_run_goes_on_later(kws,
             train(config(data_dir, run_dir=run_dir), "full", on_epoch=fill)
         folder = disk / "runs" / "full"
         assert str(caught.value) == (
-            f"run full: {folder} cannot be written (No space left on device); mend that, "
-            f"then go on with: kws train --resume full --run_dir {run_dir}"
+            f"run full: {folder} cannot be written (No space left on device); fix that, "
+            f"then resume it with: kws train --resume full --run_dir {run_dir}"
         )
         assert_whole(folder)
         assert len(rows(folder)) == 2
@@ -401,7 +400,7 @@ def test_a_folder_that_wandb_cannot_write_is_told(work, data_dir):
     assert (done.status, done.out) == (2, "")
     assert done.notices == [
         "kws: W&B cannot write its log ([Errno 2] No such file or directory: '/proc/wandb'); "
-        "set WANDB_DIR to a folder that can be written"
+        "set WANDB_DIR to a writable folder"
     ]
 
 

@@ -12,12 +12,13 @@ from conftest import REPOSITORY, TINY, snapshot
 
 from kws.config import SETTINGS, parse_flags, resolve
 from kws.data.corpus import load
+from kws.metrics import EPOCH_METRICS
 from kws.model import complexity
 from kws.model.network import build
-from kws.train import best_row, train
+from kws.train import train
 from kws.training import checkpoints
 from kws.training.evaluation import evaluate, features_of
-from kws.training.run_folder import ROW
+from kws.training.run import best_row
 
 FILES = {"config.json", "metrics.csv", "summary.json", "predictions.csv", "layers.csv", "best.pt", "last.pt", ".lock"}
 SUMMARY = {
@@ -99,7 +100,7 @@ def test_config_json_holds_every_setting_and_what_the_result_depended_on(run, da
 
 def test_metrics_csv_has_a_row_an_epoch(run):
     found = rows(run[0], times=True)
-    assert tuple(found[0]) == ROW and [row["epoch"] for row in found] == ["1", "2", "3"]
+    assert tuple(found[0]) == EPOCH_METRICS and [row["epoch"] for row in found] == ["1", "2", "3"]
     for row in found:
         assert 0 <= float(row["val/accuracy"]) <= 1 and 0 <= float(row["train/accuracy"]) <= 1
         assert float(row["lr"]) == 0.003 and float(row["time/epoch_s"]) > 0
@@ -152,7 +153,7 @@ def test_what_is_printed_names_the_result_and_where_to_look_next(run):
     folder, _, done = run
     assert [line.split("  ")[1] for line in done.stdout.splitlines()[:3]] == [f"epoch {n}/3" for n in (1, 2, 3)]
     assert f"run folder   {folder}" in done.stdout
-    assert "look at it   wandb leet" in done.stdout
+    assert "view it      wandb leet" in done.stdout
     assert f"upload it    wandb sync {read(folder, 'summary.json')['wandb/sync_dir']}" in done.stdout
     assert done.stderr == ""
 
@@ -192,7 +193,7 @@ def test_the_log_holds_name_group_tags_and_config(run):
 def test_the_log_holds_the_rows_of_metrics_csv(run):
     folder, _, _ = run
     history = [record["item"] for record in records(folder, "history")]
-    epochs = [{name: item[name] for name in ROW} for item in history if "train/loss" in item]
+    epochs = [{name: item[name] for name in EPOCH_METRICS} for item in history if "train/loss" in item]
     assert epochs == [{name: float(value) for name, value in row.items()} for row in rows(folder, times=True)]
     steps = [record.get("step_metric") for record in records(folder, "metric") if record.get("glob_name") == "*"]
     assert steps == ["epoch"]
@@ -277,9 +278,7 @@ def test_without_an_account_the_run_goes_offline_and_one_line_says_so(kws_proces
     monkeypatch.delenv("WANDB_MODE")
     done = kws_process("train", *TINY, f"--data_dir={data_dir}")
     assert done.status == 0
-    assert done.notices == [
-        "kws: no W&B account is set up here: the run is recorded offline (log in with: wandb login)"
-    ]
+    assert done.notices == ["kws: no W&B account is set up: the run is recorded offline (log in with: wandb login)"]
     assert read(only_run(work), "summary.json")["state"] == "finished"
     assert len(list((work / "wandb").glob("offline-run-*"))) == 1
 
@@ -325,7 +324,7 @@ def test_the_run_id_of_the_environment_is_taken(kws, work, data_dir, monkeypatch
     before = snapshot(work)
     done = kws("train", *TINY, f"--data_dir={data_dir}")
     assert (done.status, done.notices) == (2, [
-        f"kws: run my-run.1: {work}/runs/my-run.1 exists; go on with --resume my-run.1, or choose another id"
+        f"kws: run my-run.1: {work}/runs/my-run.1 exists; resume it with --resume my-run.1, or choose another id"
     ])  # fmt: skip
     assert {name for name, state in snapshot(work).items() if before.get(name) != state} <= {"runs/my-run.1/.lock"}
 
