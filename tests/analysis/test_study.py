@@ -10,7 +10,6 @@ from kws.analysis.narrative import answer, conclusions
 from kws.analysis.study import studies
 from kws.report.charts import figures, pareto
 from kws.report.content import facts
-from kws.report.content import facts
 from kws.report.misclassified import misclassified
 from kws.terminal.tables import study_table
 
