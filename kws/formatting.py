@@ -2,20 +2,7 @@
 
 import math
 import reprlib
-from typing import Any, Protocol
-
-
-class Interval(Protocol):
-    """A mean over seeds with its standard deviation and 95 % interval, as fractions."""
-
-    @property
-    def mean(self) -> float: ...
-    @property
-    def sd(self) -> float: ...
-    @property
-    def low(self) -> float: ...
-    @property
-    def high(self) -> float: ...
+from typing import Any
 
 
 def value_text(value: Any) -> str:
@@ -33,14 +20,6 @@ def percentage_points(fraction: float, digits: int = 2, sign: bool = False) -> s
         return "n/a"
     number = round(100 * fraction, digits) + 0.0  # no -0.00
     return f"{number:{'+' if sign else ''}.{digits}f}".replace("-", "−")
-
-
-def estimate(item: Interval) -> str:
-    """Return "99.31 ± 0.12 % (98.9 to 99.5)": mean, standard deviation over the seeds, 95 % interval."""
-    if math.isnan(item.sd):
-        return percent(item.mean)
-    interval = f"{percentage_points(item.low)} to {percentage_points(item.high)}"
-    return f"{percentage_points(item.mean)} ± {percentage_points(item.sd)} % ({interval})"
 
 
 def count(number: float) -> str:

@@ -1,11 +1,12 @@
 """What the page, report.md and the W&B report share: facts of a study, rows of its tables, and the methods."""
 
-from collections.abc import Callable, Iterable
+import math
+from collections.abc import Iterable
 
 from kws.analysis.narrative import split_sizes
 from kws.analysis.statistics import Difference, Estimate
 from kws.analysis.study import FEWEST_SEEDS, LAST_EPOCHS, SIGNIFICANT, Comparison, Configuration, Study
-from kws.formatting import count, p_text, seconds
+from kws.formatting import count, p_text, percent, percentage_points, seconds
 
 METHODS = f"""
 Configurations are chosen by validation accuracy; test accuracy is only reported. A configuration is significantly
@@ -19,21 +20,18 @@ the standard deviation of validation accuracy over a run's last {LAST_EPOCHS} ep
 epoch with the best validation accuracy. FLOPs are twice the multiply-accumulates of the network for one clip (one
 second), without the log-mel layer.
 """
+Cell = str | tuple[str, str]  # a text, with a note to show below it or in parentheses
 # A head that ends in # belongs to a column of numbers.
 COMPARISON_HEADS = (
     "configuration", "seeds#", "validation accuracy#", "test accuracy#", "parameters#", "FLOPs per clip#", "epoch#",
 )  # fmt: skip
 
 
-def comparison_rows(
-    configurations: Iterable[Configuration], text: Callable[[str], str], interval: Callable[[Estimate], str]
-) -> list[list[str]]:
-    """Return one row per configuration (COMPARISON_HEADS); `text` and `interval` are the medium's formatting."""
+def comparison_rows(configurations: Iterable[Configuration]) -> list[list[Cell]]:
+    """Return one row per configuration, with the columns COMPARISON_HEADS."""
     return [
-        [
-            *(text(item.label), str(item.val.n), interval(item.val), interval(item.test)),
-            *(count(item.params), count(item.flops), seconds(item.epoch_s.mean)),
-        ]
+        [item.label, str(item.val.n), _estimate(item.val), _estimate(item.test)]
+        + [count(item.params), count(item.flops), seconds(item.epoch_s.mean)]
         for item in configurations
     ]
 
@@ -42,14 +40,26 @@ def difference_heads(best: str) -> tuple[str, ...]:
     return f"minus {best}", "pairs#", "validation, points#", "test, points#", "test clips more often correct#"
 
 
-def difference_rows(
-    study: Study, text: Callable[[str], str], difference: Callable[[Difference], str]
-) -> list[list[str]]:
+def difference_rows(study: Study) -> list[list[Cell]]:
     """Return one row per comparison with the best configuration, with the columns difference_heads."""
     return [
-        [text(item.configuration.label), str(item.val.n), difference(item.val), difference(item.test), clips_text(item)]
+        [item.configuration.label, str(item.val.n), _difference(item.val), _difference(item.test), clips_text(item)]
         for item in study.comparisons
     ]
+
+
+def _estimate(item: Estimate) -> Cell:
+    if math.isnan(item.sd):
+        return percent(item.mean)
+    return f"{percentage_points(item.mean)} ± {percentage_points(item.sd)} %", _interval(item)
+
+
+def _difference(item: Difference) -> Cell:
+    return percentage_points(item.mean, sign=True), f"{_interval(item)}, {p_text(item.p_holm)}"
+
+
+def _interval(item: Estimate | Difference) -> str:
+    return f"{percentage_points(item.low)} to {percentage_points(item.high)}"
 
 
 def clips_text(comparison: Comparison) -> str:

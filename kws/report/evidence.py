@@ -89,7 +89,7 @@ def misclassified_section(study: Study, data_dir: str | Path | None) -> str:
     clips, total, tested = misclassified(study, data_dir)
     if not clips:
         return f"<h3>Misclassified clips</h3><p>No test clip was misclassified by any of the {runs} runs.</p>"
-    order = f"The {len(clips)} most frequently misclassified:" if total > len(clips) else "Most frequent first."
+    order = f"The {len(clips)} most frequent are shown." if total > len(clips) else "Most frequent first."
     lead = f"{total:,} of {tested:,} test clips were misclassified by at least one of {runs} runs. {order}"
     if any(clip.wav for clip in clips):
         lead += " Pictures show the log-mel over one second, 0 to 8 kHz from bottom to top."

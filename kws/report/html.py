@@ -1,18 +1,16 @@
 """Pieces of HTML that the page's sections share."""
 
-import math
 from collections.abc import Collection, Iterable, Sequence
 from html import escape
 
-from kws.analysis.statistics import Difference, Estimate
-from kws.formatting import p_text, percent, percentage_points
+from kws.report.content import Cell
 from kws.report.search_charts import Figure
 
 
 def table(
     caption: str,
     heads: Sequence[str],
-    rows: Iterable[Sequence[str]],
+    rows: Iterable[Iterable[str]],
     marks: Collection[int] = (),
     sortable: bool = False,
 ) -> str:
@@ -49,19 +47,8 @@ def bullets(lines: Iterable[str]) -> str:
     return f'<ul class="lines">{"".join(f"<li>{line}</li>" for line in lines)}</ul>'
 
 
-def stacked(item: Estimate) -> str:
-    """Return mean ± standard deviation above its interval; the mean alone for a single run."""
-    if math.isnan(item.sd):
-        return percent(item.mean)
-    values = f"{percentage_points(item.mean)} ± {percentage_points(item.sd)} %"
-    return f'<span>{values}<span class="sub">{_interval(item)}</span></span>'
-
-
-def difference(item: Difference) -> str:
-    """Return a Difference in percentage points above its interval and corrected p."""
-    mean = percentage_points(item.mean, sign=True)
-    return f'<span>{mean}<span class="sub">{_interval(item)}, {p_text(item.p_holm)}</span></span>'
-
-
-def _interval(item: Estimate | Difference) -> str:
-    return f"{percentage_points(item.low)} to {percentage_points(item.high)}"
+def stacked(cell: Cell) -> str:
+    """Return a cell as HTML, with its note below."""
+    if isinstance(cell, str):
+        return escape(cell)
+    return f'<span>{escape(cell[0])}<span class="sub">{escape(cell[1])}</span></span>'

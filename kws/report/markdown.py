@@ -6,10 +6,16 @@ from html import escape
 
 from kws.analysis.narrative import answer, conclusions
 from kws.analysis.records import Excluded
-from kws.analysis.statistics import Difference
 from kws.analysis.study import Study
-from kws.formatting import estimate, p_text, percentage_points
-from kws.report.content import COMPARISON_HEADS, comparison_rows, difference_heads, difference_rows, facts, is_marked
+from kws.report.content import (
+    COMPARISON_HEADS,
+    Cell,
+    comparison_rows,
+    difference_heads,
+    difference_rows,
+    facts,
+    is_marked,
+)
 from kws.report.search_charts import Figure
 
 
@@ -38,26 +44,22 @@ def markdown(drawn: Iterable[tuple[Study, list[Figure]]], without_result: Sequen
 
 def comparison_table(study: Study) -> str:
     """Return the accuracies and costs of every configuration."""
-    rows = comparison_rows(study.configurations, plain, estimate)
+    rows = comparison_rows(study.configurations)
     for row, configuration in zip(rows, study.configurations, strict=True):
-        row[0] += " (recommended)" if is_marked(study, configuration) else ""
+        if is_marked(study, configuration):
+            row[0] = (configuration.label, "recommended")
     return f"{_table(COMPARISON_HEADS, rows)}\n\nMean ± standard deviation over seeds (95 % interval of the mean)."
 
 
 def differences_table(study: Study) -> str:
     """Return every other configuration minus the best one on validation."""
-    return _table(difference_heads(plain(study.best.label)), difference_rows(study, plain, _difference))
+    return _table(difference_heads(plain(study.best.label)), difference_rows(study))
 
 
-def _difference(item: Difference) -> str:
-    interval = f"{percentage_points(item.low)} to {percentage_points(item.high)}"
-    return f"{percentage_points(item.mean)} ({interval}), {p_text(item.p_holm)}"
-
-
-def _table(heads: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    rules = "|".join("---:" if head.endswith("#") else "---" for head in heads)
-    lines = [f"| {' | '.join(cells)} |" for cells in ([head.rstrip("#") for head in heads], *rows)]
-    return "\n".join([lines[0], f"|{rules}|", *lines[1:]])
+def _table(heads: Sequence[str], rows: Iterable[Sequence[Cell]]) -> str:
+    names, rules = [head.rstrip("#") for head in heads], ["---:" if head.endswith("#") else "---" for head in heads]
+    body = [[plain(cell if isinstance(cell, str) else "{} ({})".format(*cell)) for cell in row] for row in rows]
+    return "\n".join(f"| {' | '.join(cells)} |" for cells in (names, rules, *body))
 
 
 def plain(text: str) -> str:

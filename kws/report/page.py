@@ -13,7 +13,7 @@ from kws.analysis.narrative import answer, conclusions
 from kws.analysis.records import Excluded
 from kws.analysis.study import Study
 from kws.report import content, evidence
-from kws.report.html import bullets, difference, figure_frame, stacked, table
+from kws.report.html import bullets, figure_frame, stacked, table
 from kws.report.search_charts import Figure
 
 MOST_ROWS = 20  # of a search's comparison: the best ones
@@ -111,7 +111,7 @@ def _comparison(study: Study) -> str:
     if len(shown) < len(study.configurations):
         best = f"The {len(shown)} best of {len(study.configurations)} configurations by validation accuracy"
         caption = f"{best}. {caption}"
-    rows = content.comparison_rows(shown, escape, stacked)
+    rows = [map(stacked, row) for row in content.comparison_rows(shown)]
     return f"<h3>Comparison</h3>{table(caption, content.COMPARISON_HEADS, rows, marks)}"
 
 
@@ -124,7 +124,7 @@ def _differences(study: Study) -> str:
         "Holm-corrected p. Last column: test clips that the configuration classified correctly in more seeds, against "
         f"those that {best} did, and McNemar's exact p"
     )
-    rows = content.difference_rows(study, escape, difference)
+    rows = [map(stacked, row) for row in content.difference_rows(study)]
     return f"<h3>Differences</h3>{table(caption, content.difference_heads(best), rows)}"
 
 
