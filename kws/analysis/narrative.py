@@ -71,7 +71,7 @@ def _cheapest_of_equals(study: Study) -> str:
         )
     return (
         f"Choose {best.label}: it {_has_highest(study)} and needs the fewest FLOPs ({count(best.flops)}) of the "
-        f"values that are not significantly different ({_list(equals)}){tail}."
+        f"values that are not significantly different from it ({_list(equals)}){tail}."
     )
 
 

@@ -96,7 +96,7 @@ def _problem(run: RunRecord) -> str:
             return f"its summary has no {name}"
     info = run.config.get("data_info")
     if not isinstance(info, dict) or not info.get("fingerprint"):
-        return "its config has no data_info"
+        return "its config has no data_info with a fingerprint"
     if not all(isinstance(info.get(name), int) and info[name] > 0 for name in SPLITS):
         return "its data_info does not give the number of clips in each split"
     if not run.history.get(metrics.EPOCH):

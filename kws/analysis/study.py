@@ -234,10 +234,7 @@ def _comparisons(
 ) -> list[Comparison]:
     def differences(metric: str, clips: int) -> list[Difference]:
         of_best = {seed: best.by_seed(metric)[seed] for seed in seeds}
-        found = [
-            statistics.paired_difference(of_best, {seed: other.by_seed(metric)[seed] for seed in seeds}, 1 / clips)
-            for other in others
-        ]
+        found = [statistics.paired_difference(of_best, other.by_seed(metric), 1 / clips) for other in others]
         corrected = statistics.holm([item.p for item in found])
         return [replace(item, p_holm=p) for item, p in zip(found, corrected, strict=True)]
 

@@ -1,4 +1,4 @@
-"""Run folders as `kws train` writes them, with seeded numbers instead of a training: for tests of what reads them."""
+"""Run folders as `kws train` writes them, with seeded random numbers, for tests of the code that reads them."""
 
 import csv
 import json
@@ -13,9 +13,9 @@ CLIPS = [f"{word}/{speaker:08x}_nohash_0.wav" for speaker in range(100) for word
 
 def make_run(run_dir, seed=0, accuracy=0.98, fingerprint="f" * 64, synthetic=False, epochs=8, state="finished",
              jitter=0.004, clips=CLIPS, run_id=None, record=(), summary=(), **settings):  # fmt: skip
-    """Write one run folder and return it. `accuracy` is about what it reaches; `settings` are those of the config.
+    """Write one run folder and return it, with an accuracy of about `accuracy` and the given settings.
 
-    `record` and `summary` are mappings laid over config.json and summary.json.
+    `record` and `summary` are mappings that override entries of config.json and summary.json.
     """
     config = Config(seed=seed, epochs=epochs, run_dir=str(run_dir), **settings)
     chance = random.Random(repr((sorted(settings.items()), seed, fingerprint)))
@@ -68,7 +68,7 @@ def make_run(run_dir, seed=0, accuracy=0.98, fingerprint="f" * 64, synthetic=Fal
 
 
 def make_study(run_dir, name="n_mels", values=(20, 40, 80), seeds=5, accuracies=None, study=None, **arguments):
-    """Write a run for every value and seed of the setting `name`; `accuracies`: value -> about what it reaches."""
+    """Write one run for each value and seed of the setting `name`; `accuracies` maps a value to its accuracy."""
     for value in values:
         for seed in range(seeds):
             accuracy = (accuracies or {}).get(value, 0.98)
@@ -77,7 +77,7 @@ def make_study(run_dir, name="n_mels", values=(20, 40, 80), seeds=5, accuracies=
 
 
 def write_sweep(run_dir, sweep_id, **content):
-    """Write the copy of the sweep file that `kws sweep` leaves beside its runs."""
+    """Write a sweep file where `kws sweep` keeps its copy."""
     folder = run_dir / "sweeps" / sweep_id
     folder.mkdir(parents=True)
     (folder / "sweep.yaml").write_text(json.dumps(content))  # JSON is YAML
