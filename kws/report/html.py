@@ -37,7 +37,7 @@ def figure_frame(figure: Figure) -> str:
     kind, key = figure["kind"], figure["id"]
     with_legend = kind == "lines" and not figure.get("step")
     legend = '<div class="legend" role="group" aria-label="Lines to show"></div>' if with_legend else ""
-    return f"""<figure{' class="whole"' if kind == "parallel" else ""}><h4>{escape(figure["title"])}</h4>{legend}
+    return f"""<figure{' class="full"' if kind == "parallel" else ""}><h4>{escape(figure["title"])}</h4>{legend}
 <div class="plot{" tallplot" if kind in ("heat", "parallel") else ""}" data-figure="{key}"></div>
 <figcaption>{escape(figure["caption"])}</figcaption>
 <details class="numbers" data-figure="{key}"><summary>Numbers</summary><div class="scroll"></div></details></figure>"""

@@ -7,15 +7,7 @@ from html import escape
 from kws.analysis.narrative import answer, conclusions
 from kws.analysis.records import Excluded
 from kws.analysis.study import Study
-from kws.report.content import (
-    COMPARISON_HEADS,
-    Cell,
-    comparison_rows,
-    difference_heads,
-    difference_rows,
-    facts,
-    is_marked,
-)
+from kws.report import content
 from kws.report.search_charts import Figure
 
 
@@ -27,7 +19,7 @@ def markdown(drawn: Iterable[tuple[Study, list[Figure]]], without_result: Sequen
     lines = ["# Keyword-spotting studies", ""]
     for study, figures in drawn:
         lines += [f"## {plain(study.question)}", "", " ".join(plain(line) for line in answer(study)), ""]
-        lines += [f"- {name}: {plain(text)}" for name, text in facts(study).items()]
+        lines += [f"- {name}: {plain(text)}" for name, text in content.facts(study).items()]
         lines += ["", comparison_table(study), ""]
         if study.recommends:
             lines += [differences_table(study), ""]
@@ -44,19 +36,20 @@ def markdown(drawn: Iterable[tuple[Study, list[Figure]]], without_result: Sequen
 
 def comparison_table(study: Study) -> str:
     """Return the accuracies and costs of every configuration."""
-    rows = comparison_rows(study.configurations)
+    rows = content.comparison_rows(study.configurations)
     for row, configuration in zip(rows, study.configurations, strict=True):
-        if is_marked(study, configuration):
+        if content.is_marked(study, configuration):
             row[0] = (configuration.label, "recommended")
-    return f"{_table(COMPARISON_HEADS, rows)}\n\nMean ± standard deviation over seeds (95 % interval of the mean)."
+    note = "Mean ± standard deviation over seeds (95 % interval of the mean)."
+    return f"{_table(content.COMPARISON_HEADS, rows)}\n\n{note}"
 
 
 def differences_table(study: Study) -> str:
     """Return every other configuration minus the best one on validation."""
-    return _table(difference_heads(plain(study.best.label)), difference_rows(study))
+    return _table(content.difference_heads(plain(study.best.label)), content.difference_rows(study))
 
 
-def _table(heads: Sequence[str], rows: Iterable[Sequence[Cell]]) -> str:
+def _table(heads: Sequence[str], rows: Iterable[Sequence[content.Cell]]) -> str:
     names, rules = [head.rstrip("#") for head in heads], ["---:" if head.endswith("#") else "---" for head in heads]
     body = [[plain(cell if isinstance(cell, str) else "{} ({})".format(*cell)) for cell in row] for row in rows]
     return "\n".join(f"| {' | '.join(cells)} |" for cells in (names, rules, *body))

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from kws.analysis.study import Study, is_right
 from kws.data.audio import FULL_SCALE, N_SAMPLES, SAMPLE_RATE, read_clip
-from kws.data.layout import FOLDERS
+from kws.data.layout import dataset_folder
 from kws.errors import KwsError
 
 MOST_CLIPS = 12
@@ -62,9 +62,8 @@ def misclassified(study: Study, data_dir: str | Path | None = None) -> tuple[lis
 
 def _folder(study: Study, data_dir: str | Path | None) -> Path:
     if data_dir:
-        data = "synthetic" if study.synthetic else "speech_commands"
-        return Path(data_dir).expanduser() / "SpeechCommands" / FOLDERS[data]
-    return Path(study.data_info.get("folder") or "nowhere")
+        return dataset_folder(data_dir, "synthetic" if study.synthetic else "speech_commands")
+    return Path(study.data_info.get("folder") or "unknown")
 
 
 def _media(folder: Path, clip: str) -> tuple[str, str]:

@@ -342,7 +342,7 @@ function numbers(figure) {
 function summaryOf(figure) {
   const [[, ...heads], rows] = numbers(figure);
   const items = figure.kind === "lines" ? heads.map((head, i) => `${head} ends at ${rows.at(-1)[i + 1]}`)
-    : rows.slice(0, 12).map(([first, ...rest]) => `${first}: ${rest.join(", ")}`);
+    : rows.slice(0, 12).map(([first, ...rest]) => `${first}: ${rest.slice(0, 3).join(", ")}`);
   return `${figure.title}. ${items.join("; ")}.`;
 }
 
