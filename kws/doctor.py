@@ -14,7 +14,7 @@ from urllib.parse import urlsplit, urlunsplit
 
 from kws import __version__
 from kws.config import Config
-from kws.data.layout import FOLDERS, diagnose, wav_sizes
+from kws.data.layout import FOLDERS, dataset_folder, diagnose, wav_sizes
 from kws.errors import KwsError
 from kws.formatting import one_line
 from kws.machine import usable_cpus
@@ -144,10 +144,9 @@ def _device(config: Config) -> Iterator[Check]:
 
 
 def _data(config: Config) -> Iterator[Check]:
-    root = Path(os.path.abspath(os.path.expanduser(config.data_dir)))
-    for data, name in FOLDERS.items():
-        folder = root / "SpeechCommands" / name
-        problem, command = diagnose(folder, config.words)
+    for data in FOLDERS:
+        folder = dataset_folder(config.data_dir, data)
+        problem, command = diagnose(folder, config.words) or (None, None)
         wanted = data == config.data
         if problem is None:
             clips = ", ".join(f"{len(wav_sizes(folder / word)):,} {word}" for word in config.words)
@@ -155,7 +154,9 @@ def _data(config: Config) -> Iterator[Check]:
         elif wanted or folder.exists():
             yield Check(f"data {data}", "error" if wanted else "warning", f"{folder} {problem}", command)
         else:
-            yield Check(f"data {data}", "ok", f"none in {root}; only --data={data} needs it ({command})")
+            yield Check(
+                f"data {data}", "ok", f"none in {folder.parent.parent}; only --data={data} needs it ({command})"
+            )
 
 
 def _run_dir(config: Config) -> list[Check]:

@@ -224,29 +224,29 @@ def first_clip(folder, word="yes"):
 
 
 def fix(folder):
-    """The commands that put a folder that is not whole, and not kws's own, aside and fetch it again."""
-    return f"run: mv {folder} {folder}.half && kws data --root {folder.parent.parent}"
+    """Return the commands that rename an incomplete folder that kws did not make, and download it again."""
+    return f"run: mv {folder} {folder}.incomplete && kws data --root {folder.parent.parent}"
 
 
 def no_lists(folder):
     (folder / "validation_list.txt").unlink()
-    return f"data: {folder} is not whole: there is no validation_list.txt; {fix(folder)}"
+    return f"data: {folder} is incomplete: there is no validation_list.txt; {fix(folder)}"
 
 
 def no_word(folder):
     (folder / "yes").rename(folder / "oui")
-    return f"data: {folder} is not whole: there is no clip of 'yes'; {fix(folder)}"
+    return f"data: {folder} is incomplete: there is no clip of 'yes'; {fix(folder)}"
 
 
 def listed_clip_missing(folder):
     listed = sorted((folder / "testing_list.txt").read_text().split())
     (folder / listed[0]).unlink()
-    return f"data: {folder} is not whole: 1 clips that its lists name are missing, such as {listed[0]}; {fix(folder)}"
+    return f"data: {folder} is incomplete: 1 listed clips are missing, such as {listed[0]}; {fix(folder)}"
 
 
 def empty_clip(folder):
     first_clip(folder).write_bytes(b"")
-    return f"data: {folder} is not whole: 1 clips of 'yes' are empty, such as {first_clip(folder).name}; {fix(folder)}"
+    return f"data: {folder} is incomplete: 1 clips of 'yes' are empty, such as {first_clip(folder).name}; {fix(folder)}"
 
 
 def file_for_folder(folder):
@@ -254,8 +254,7 @@ def file_for_folder(folder):
     folder.rename(parent / "elsewhere")
     folder.write_text("")
     return (
-        f"data: there is no folder {folder}; fetch it with: kws data --root {parent.parent}, "
-        "or name the right folder with --data_dir"
+        f"data: {folder} does not exist; run: kws data --root {parent.parent}, or set the right folder with --data_dir"
     )
 
 
@@ -266,7 +265,7 @@ def stereo(folder):
 
 def other_rate(folder):
     soundfile.write(first_clip(folder), np.zeros(8000), 8000, subtype="PCM_16")
-    return f"{first_clip(folder)}: has 8000 samples a second, not 16000; resample or remove it"
+    return f"{first_clip(folder)}: has a sample rate of 8000, not 16000; resample or remove it"
 
 
 def too_long(folder):
@@ -276,12 +275,12 @@ def too_long(folder):
 
 def floats(folder):
     soundfile.write(first_clip(folder), np.zeros(16000), 16000, subtype="FLOAT")
-    return f"{first_clip(folder)}: holds samples as FLOAT, not PCM_16 (16-bit); convert or remove it"
+    return f"{first_clip(folder)}: has FLOAT samples, not PCM_16 (16-bit); convert or remove it"
 
 
 def cut_off(folder):
     first_clip(folder).write_bytes(first_clip(folder).read_bytes()[:5000])
-    return f"{first_clip(folder)}: is cut off; replace or remove it"
+    return f"{first_clip(folder)}: is truncated; replace or remove it"
 
 
 def not_audio(folder):
@@ -294,40 +293,40 @@ def noise_too_short(folder):
         path.unlink()
     soundfile.write(folder / "_background_noise_" / "hum.wav", np.zeros(800), 16000, subtype="PCM_16")
     return (
-        f"data: {folder}/_background_noise_ holds no second of noise; put the recordings there, "
-        "or train without them: --noise_prob=0"
+        f"data: {folder}/_background_noise_ has less than a second of noise; add noise recordings, "
+        "or train without noise: --noise_prob=0"
     )
 
 
 def noise_of_another_rate(folder):
     path = folder / "_background_noise_" / "hum.wav"
     soundfile.write(path, np.zeros(44100), 44100, subtype="PCM_16")
-    return f"{path}: has 44100 samples a second, not 16000; resample or remove it"
+    return f"{path}: has a sample rate of 44100, not 16000; resample or remove it"
 
 
 def listed_twice(folder):
     clip = (folder / "testing_list.txt").read_text().split()[0]
     with open(folder / "testing_list.txt", "a") as file:
         file.write(clip + "\n")
-    return f"data: testing_list.txt of {folder} names {clip} twice; mend it"
+    return f"data: testing_list.txt of {folder} has {clip} twice; correct it"
 
 
 def listed_in_both(folder):
     clip = (folder / "testing_list.txt").read_text().split()[0]
     with open(folder / "validation_list.txt", "a") as file:
         file.write(clip + "\n")
-    return f"data: 1 clips stand in validation and testing: {clip}; mend the lists of {folder}"
+    return f"data: 1 clips appear in validation and testing: {clip}; correct the lists of {folder}"
 
 
 def listed_outside(folder):
     with open(folder / "testing_list.txt", "a") as file:
         file.write("../x/no/a_nohash_0.wav\n")
-    return f"data: testing_list.txt of {folder} names '../x/no/a_nohash_0.wav', not WORD/CLIP.wav; mend it"
+    return f"data: testing_list.txt of {folder} has '../x/no/a_nohash_0.wav', not WORD/CLIP.wav; correct it"
 
 
 def lists_empty(folder):
     (folder / "testing_list.txt").write_text("")
-    return f"data: {folder} has no testing clip of 'no'; fetch it with: kws data --root {folder.parent.parent}"
+    return f"data: {folder} has no testing clip of 'no'; run: kws data --root {folder.parent.parent}"
 
 
 DATA = (
@@ -344,12 +343,12 @@ def test_data(kws, work, tmp_path, spoil):
 
 def test_data_that_are_not_there(kws, work):
     assert_refused(
-        kws, work, f"data: there is no folder {work}/data/SpeechCommands/speech_commands_v0.02; fetch it with: "
-        f"kws data --root {work}/data, or name the right folder with --data_dir", "train",
+        kws, work, f"data: {work}/data/SpeechCommands/speech_commands_v0.02 does not exist; run: "
+        f"kws data --root {work}/data, or set the right folder with --data_dir", "train",
     )  # fmt: skip
     assert_refused(
-        kws, work, f"data: there is no folder {work}/x/SpeechCommands/speech_commands_synthetic; make it with: "
-        f"kws data --synthetic --root {work}/x, or name the right folder with --data_dir",
+        kws, work, f"data: {work}/x/SpeechCommands/speech_commands_synthetic does not exist; run: "
+        f"kws data --synthetic --root {work}/x, or set the right folder with --data_dir",
         "train", "--data=synthetic", "--data_dir=x",
     )  # fmt: skip
 

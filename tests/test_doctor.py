@@ -99,8 +99,8 @@ def test_an_environment_with_many_problems(tmp_path, examine):
         "W&B key": "error",
     }
     text, fix = checks["data speech_commands"][1:]
-    assert text == f"{folder} is not whole: there is no clip of 'yes'"
-    assert fix == f"mv {folder} {folder}.half && kws data --root {tmp_path}"
+    assert text == f"{folder} is incomplete: there is no clip of 'yes'"
+    assert fix == f"mv {folder} {folder}.incomplete && kws data --root {tmp_path}"
     assert checks["device"] == ("error", "device: mps is not available here; use --device=auto", "--device=auto")
     assert checks["threads"][2].startswith("--threads=")
     assert checks["run_dir"][1:] == (

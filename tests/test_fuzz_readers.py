@@ -93,7 +93,7 @@ def with_true_checksum(data, start):
 def read(packed):
     """Read an archive to its end: nothing larger, longer or elsewhere than allowed may come out of it."""
     try:
-        for path, content in members(Hashed(io.BytesIO(packed), "a.tar.gz"), "a.tar.gz", lambda path: True):
+        for path, content in members(Hashed(io.BytesIO(packed), "a.tar.gz"), lambda path: True):
             assert not path.is_absolute() and ".." not in path.parts
             assert content is None or len(content) <= LARGEST_MEMBER
     except KwsError as error:

@@ -5,10 +5,15 @@ import hashlib
 import io
 import tarfile
 import zlib
+from collections.abc import Callable, Iterator
 from pathlib import PurePosixPath
+from typing import TYPE_CHECKING, Protocol
 
 from kws.errors import KwsError
 from kws.formatting import one_line
+
+if TYPE_CHECKING:
+    from _typeshed import WriteableBuffer
 
 # Bounds; Speech Commands v0.02 has 2.3 GB, 3.4 GB unpacked, 105,829 clips, its longest recording 3 MB.
 LARGEST_ARCHIVE = 4_000_000_000
@@ -17,74 +22,81 @@ LARGEST_MEMBER = 10_000_000
 MOST_MEMBERS = 200_000
 
 
-class Hashed(io.RawIOBase):
-    """`source` with the sha256 (`hash`) and number (`count`) of the bytes that have passed."""
+class Source(Protocol):
+    """A raw byte stream that may know its size in bytes."""
 
-    def __init__(self, source, name):
-        self._source, self._name = source, name
+    total: int | None
+
+    def readinto(self, buffer: "WriteableBuffer", /) -> int | None: ...
+
+
+class Hashed(io.RawIOBase):
+    """A raw byte stream with the sha256 (`hash`) and number (`count`) of the bytes read; `name` is for messages."""
+
+    def __init__(self, source: Source, name: str) -> None:
+        self.source, self.name = source, name
         self.hash, self.count = hashlib.sha256(), 0
 
-    @property
-    def total(self):
-        """The announced size in bytes, or None."""
-        return self._source.total
-
-    def readable(self):
+    def readable(self) -> bool:
         return True
 
-    def readinto(self, buffer):
-        count = self._source.readinto(buffer)
+    def readinto(self, buffer: "WriteableBuffer") -> int:
+        count = self.source.readinto(buffer) or 0
         self.hash.update(memoryview(buffer)[:count])
         self.count += count
         if self.count > LARGEST_ARCHIVE:
-            raise KwsError(f"{self._name}: has more than {LARGEST_ARCHIVE:,} bytes; it is not Speech Commands v0.02")
+            raise KwsError(f"{self.name}: has more than {LARGEST_ARCHIVE:,} bytes; it is not Speech Commands v0.02")
         return count
 
 
-def members(stream, name, is_chosen):
+def members(
+    archive: Hashed, is_chosen: Callable[[PurePosixPath], bool]
+) -> Iterator[tuple[PurePosixPath, bytes | None]]:
     """Yield (path, content) of every member: its bytes where is_chosen(path), else None; then read to the end.
 
-    `stream` is a raw byte stream, `name` what messages call it. Raises KwsError at a damaged archive and at what no
-    data set holds: a path that leaves the folder, a link, a device, a size or a number beyond the bounds above.
+    Raises KwsError at a damaged archive and at what no data set has: a path outside the folder, a link, a device, a
+    size or a number beyond the bounds above.
     """
-    compressed = io.BufferedReader(stream, 1 << 16)
+    compressed = io.BufferedReader(archive, 1 << 16)
     try:
-        # mode "r:" on our own unpacking instead of "r|gz", which overlooks a corrupt or missing end of the gzip stream
+        # mode "r:" on our own unpacking instead of "r|gz", which misses a corrupt or missing end of the gzip stream
         with tarfile.open(fileobj=_Unpacked(fileobj=compressed), mode="r:") as tar:
             count = 0
             while (member := tar.next()) is not None:
                 count += 1
-                path = _checked_path(member, count, name)
+                path = _checked_path(member, count, archive.name)
                 content = None
-                if member.isreg() and is_chosen(path):
-                    content = tar.extractfile(member).read(member.size)
+                if is_chosen(path) and (file := tar.extractfile(member)):
+                    content = file.read(member.size)
                     if len(content) != member.size:
                         raise EOFError("it ends within a file")
                 yield path, content
         while compressed.read(1 << 16):
             pass
     except (OSError, EOFError, zlib.error, tarfile.TarError, ValueError, RecursionError) as error:
-        raise KwsError(f"{name}: is a damaged archive ({one_line(error)}); nothing was kept, fetch it again") from error
+        raise KwsError(
+            f"{archive.name}: is a damaged archive ({one_line(error)}); nothing was stored, download it again"
+        ) from error
 
 
 class _Unpacked(gzip.GzipFile):
-    """Refuses one huge read: tarfile takes the sizes of its extended headers on trust."""
+    """Rejects one huge read: tarfile trusts the sizes of its extended headers."""
 
-    def read(self, size=-1):
-        if not 0 <= size <= LARGEST_MEMBER:
-            raise tarfile.ReadError(f"a header of {size:,} bytes")
+    def read(self, size: int | None = None) -> bytes:
+        if size is None or not 0 <= size <= LARGEST_MEMBER:
+            raise tarfile.ReadError(f"a header of {size or 0:,} bytes")
         return super().read(size)
 
 
-def _checked_path(member, count, name):
+def _checked_path(member: tarfile.TarInfo, count: int, name: str) -> PurePosixPath:
     shown = one_line(member.name)
     path = PurePosixPath(member.name)
     if path.is_absolute() or ".." in path.parts or "\\" in member.name or "\0" in member.name:
-        raise KwsError(f"{name}: holds {shown!r}, a path that leaves the folder; do not trust this archive")
+        raise KwsError(f"{name}: has {shown!r}, a path outside the folder; do not trust this archive")
     if not (member.isdir() or member.type in (tarfile.REGTYPE, tarfile.AREGTYPE)):
-        raise KwsError(f"{name}: holds {shown!r}, a link or a device; do not trust this archive")
+        raise KwsError(f"{name}: has {shown!r}, a link or a device; do not trust this archive")
     if not 0 <= member.size <= LARGEST_MEMBER:
-        raise KwsError(f"{name}: holds {shown!r} of {member.size:,} bytes; do not trust this archive")
+        raise KwsError(f"{name}: has {shown!r} of {member.size:,} bytes; do not trust this archive")
     if count > MOST_MEMBERS or member.offset_data + member.size > LARGEST_UNPACKED:
-        raise KwsError(f"{name}: holds more files or bytes than Speech Commands does; do not trust this archive")
+        raise KwsError(f"{name}: has more files or bytes than Speech Commands does; do not trust this archive")
     return path

@@ -1,158 +1,121 @@
-"""The full data set: the chosen words of Speech Commands v0.02, fetched in one pass, whole or absent.
+"""The full data set: the chosen words of Speech Commands v0.02, downloaded in one pass and installed atomically.
 
-The archive (2.3 GB, 105,829 clips) is never kept: it is unpacked while it comes, only the chosen words, the
-background noise and the lists are written, and its sha256 decides at the end whether they are moved into place.
+The archive (2.3 GB, 105,829 clips) is not stored: it is unpacked while it is downloaded. Only the chosen words, the
+background noise and the lists are written, and its sha256 decides at the end whether they are installed.
 """
 
-import contextlib
 import io
 import os
 import re
 import shutil
-from pathlib import Path
+from collections.abc import Callable, Sequence
+from pathlib import Path, PurePosixPath
 
+from kws.data import layout
 from kws.data.archive import Hashed, members
 from kws.data.download import PAUSES_S, Download
-from kws.data.layout import (
-    CLIPS,
-    FOLDERS,
-    LISTS,
-    MARKER,
-    NOISE_FOLDER,
-    check_whole,
-    check_words,
-    diagnose,
-    find_problem,
-    read_marker,
-)
+from kws.data.install import locked, replacing, write_marker
+from kws.data.layout import CLIPS, LISTS, NOISE_FOLDER, Marker, dataset_folder, read_marker
 from kws.errors import KwsError
-from kws.files import write_json
 from kws.formatting import one_line
 
 URL = "http://download.tensorflow.org/data/speech_commands_v0.02.tar.gz"
 SHA256 = "af14739ee7dc311471de98f5f9d2c9191b18aedfe957f4a6ff791c709868ff58"
 KEPT_FILES = (*LISTS, "LICENSE", "README.md")
 DISK_PER_CLIP = 33_000  # a clip of one second fills eight blocks of 4 KiB
-DISK_BESIDE = 20_000_000  # noise and lists
+DISK_EXTRA = 20_000_000  # noise and lists
+
+Progress = Callable[[int, int | None], None]  # called with the archive's bytes so far and in all, None if unknown
 
 
-def fetch(data_dir, words, archive=None, url=URL, sha256=SHA256, progress=None, pauses=PAUSES_S):
-    """Put the clips of `words` below `data_dir` and return their folder; nothing is fetched where they are whole.
+def fetch(
+    data_dir: str | Path,
+    words: Sequence[str],
+    archive: str | Path | None = None,
+    url: str = URL,
+    sha256: str = SHA256,
+    progress: Progress | None = None,
+    pauses: Sequence[float] = PAUSES_S,
+) -> Path:
+    """Install the clips of `words` below `data_dir` and return their folder; nothing is downloaded if it has them.
 
-    A folder of somebody else's making (torchaudio's, a subset placed by hand) is used as it is or refused, never
-    touched. One that this function made is made anew when words are missing, with its old words kept. `archive`
-    takes a local file instead of `url`. progress(bytes_done, bytes_total or None) follows the archive; `pauses` are
-    the seconds before new attempts. Raises KwsError; the folder is then as it was before.
+    A folder made by others (torchaudio, a subset copied by hand) is used or rejected, but never changed. One that this
+    function made is replaced when words are missing; its words are kept. On an error, the folder stays as it was.
+
+    Args:
+        archive: a local file to use in place of `url`.
+        pauses: seconds before each new attempt to connect.
+
+    Raises:
+        KwsError: no network, no disk space, a wrong archive, an incomplete folder made by others, unknown words.
     """
-    folder = Path(os.path.expanduser(data_dir)) / "SpeechCommands" / FOLDERS["speech_commands"]
+    folder = dataset_folder(data_dir, "speech_commands")
     try:
         if folder.exists() and read_marker(folder) is None:
-            check_whole(folder, words)
-        if diagnose(folder, words) == (None, None):
+            layout.check_complete(folder, words)
+        if layout.diagnose(folder, words) is None:
             return folder
-        check_words(words)
-        if archive is not None:
-            _open(archive, url, pauses).close()  # a wrong path is told before anything is made
-        place = folder.resolve()
-        place.parent.mkdir(parents=True, exist_ok=True)
-        with _alone(place):
-            part, old = (place.with_name(f".{place.name}.{end}") for end in ("part", "old"))
-            if read_marker(part) and not place.exists():  # complete, but killed before the last rename
-                os.rename(part, place)
-            if diagnose(place, words) != (None, None):
-                kept = (read_marker(place) or {}).get("words", ())
-                _remove(part)
-                _remove(old)
-                try:
-                    _fill(part, sorted({*words, *kept} & set(CLIPS)), archive, url, sha256, progress, pauses)
-                except BaseException:
-                    _remove(part)
-                    raise
-                _put_in_place(part, place, old)
-            _remove(old)
-    except OSError as error:  # of writing; what is wrong with the archive is told where it is read
-        reason = error.strerror or one_line(error)
+        layout.check_words(words)
+        # The archive is opened first, so that a wrong path is reported before anything is created.
+        with _open(archive, url, pauses) as source, locked(folder, wait=False) as place:
+            if layout.diagnose(place, words):
+                kept = (read_marker(place) or {}).get("words", [])
+                with replacing(place) as part:
+                    stream = Hashed(source, str(archive or url))
+                    _fill(part, sorted({*words, *kept} & set(CLIPS)), stream, sha256, progress)
+                    if place.exists() and read_marker(place) is None:
+                        raise KwsError(f"{place}: appeared during the download; remove it and run kws data again")
+    except OSError as error:  # of writing: errors of reading the archive are reported by its readers
         raise KwsError(
-            f"{folder.parent}: cannot be written ({reason}); mend that, or take another folder with --root"
+            f"{folder.parent}: cannot be written ({error.strerror or one_line(error)}); fix that, or choose another "
+            "folder with --root"
         ) from error
     return folder
 
 
-def _remove(folder):
-    shutil.rmtree(folder, ignore_errors=True)
-
-
-def _put_in_place(part, place, old):
-    """Rename `part` to `place`. A kill between the renames leaves a complete `part`, which the next fetch takes."""
-    if place.exists():
-        if read_marker(place) is None:
-            _remove(part)
-            raise KwsError(f"{place}: appeared during the fetch and is not ours; remove it and run kws data again")
-        os.rename(place, old)
-    os.rename(part, place)
-
-
-@contextlib.contextmanager
-def _alone(place):
-    """Hold the lock of one data folder. The kernel drops it with the process, however that ends."""
-    import fcntl
-
-    with open(place.with_name(f".{place.name}.lock"), "a") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise KwsError(f"{place}: another process is fetching it now; wait until that ends") from None
-        yield
-
-
-def _fill(part, words, archive, url, sha256, progress, pauses):
-    """Write the clips of `words` and what belongs to them into the new folder `part`, the marker last."""
-    room = DISK_BESIDE + DISK_PER_CLIP * sum(CLIPS[word] for word in words)
+def _fill(part: Path, words: list[str], archive: Hashed, sha256: str, progress: Progress | None) -> None:
+    """Write the clips of `words`, the noise, the lists and the marker into the new folder `part`."""
+    room = DISK_EXTRA + DISK_PER_CLIP * sum(CLIPS[word] for word in words)
     free = shutil.disk_usage(part.parent).free
     if free < room:
         raise KwsError(
             f"{part.parent}: {free / 1e6:,.0f} MB are free, but {', '.join(words)} need {room / 1e6:,.0f} MB; "
-            "free some, or name a folder elsewhere with --root"
+            "free some space, or choose a folder on another disk with --root"
         )
-    part.mkdir()
-    for name in (*words, NOISE_FOLDER):
-        (part / name).mkdir()
+    for folder in (*words, NOISE_FOLDER):
+        (part / folder).mkdir()
     clips = dict.fromkeys(words, 0)
-    name = str(archive or url)
-    with _open(archive, url, pauses) as source:
-        stream = Hashed(source, name)
-        for path, content in members(stream, name, lambda path: _is_chosen(path, words)):
-            if progress:
-                progress(stream.count, stream.total)
-            if content is None:
-                continue
-            room -= len(content)
-            if room < 0:
-                raise KwsError(
-                    f"{name}: holds more of {', '.join(words)} than Speech Commands does; do not trust this archive"
-                )
-            try:
-                with open(part / path, "xb") as file:
-                    file.write(content)
-            except FileExistsError:
-                raise KwsError(f"{name}: holds {path} twice; do not trust this archive") from None
-            if path.parent.name in clips:
-                clips[path.parent.name] += 1
-    found = stream.hash.hexdigest()
+    for path, content in members(archive, lambda path: _is_chosen(path, words)):
+        if progress:
+            progress(archive.count, archive.source.total)
+        if content is None:
+            continue
+        room -= len(content)
+        if room < 0:
+            raise KwsError(
+                f"{archive.name}: has more of {', '.join(words)} than Speech Commands does; do not trust this archive"
+            )
+        try:
+            with open(part / path, "xb") as file:
+                file.write(content)
+        except FileExistsError:
+            raise KwsError(f"{archive.name}: has {path} twice; do not trust this archive") from None
+        if path.parent.name in clips:
+            clips[path.parent.name] += 1
+    found = archive.hash.hexdigest()
     if found != sha256:
         raise KwsError(
-            f"{name}: is not speech_commands_v0.02.tar.gz (sha256 is {found}, not {sha256}); nothing was kept, "
-            "fetch it again"
+            f"{archive.name}: is not speech_commands_v0.02.tar.gz (sha256 is {found}, not {sha256}); "
+            "nothing was stored, download it again"
         )
-    marker = {"words": words, "clips": clips, "sha256": sha256}
-    fault = find_problem(part, words, marker)
-    if fault:
-        raise KwsError(f"{name}: is not whole ({fault}); nothing was kept")
-    os.sync()  # the clips reach the disk before the marker and the rename that vouch for them
-    write_json(part / MARKER, marker)
+    marker: Marker = {"words": words, "clips": clips, "sha256": sha256}
+    problem = layout.find_problem(part, words, marker)
+    if problem:
+        raise KwsError(f"{archive.name}: is incomplete ({problem}); nothing was stored")
+    write_marker(part, marker)
 
 
-def _open(archive, url, pauses):
+def _open(archive: str | Path | None, url: str, pauses: Sequence[float]) -> "Download | _LocalArchive":
     if archive is None:
         return Download(url, pauses)
     try:
@@ -164,16 +127,16 @@ def _open(archive, url, pauses):
 
 
 class _LocalArchive(io.FileIO):
-    def __init__(self, path):
+    def __init__(self, path: str | Path) -> None:
         super().__init__(path)
-        self.total = os.fstat(self.fileno()).st_size
+        self.total: int | None = os.fstat(self.fileno()).st_size
 
 
-def _is_chosen(path, words):
+def _is_chosen(path: PurePosixPath, words: list[str]) -> bool:
     parts = path.parts
     if len(parts) == 1:
         return path.name in KEPT_FILES
-    folder, name = parts if len(parts) == 2 else (None, "")
+    folder, name = parts if len(parts) == 2 else ("", "")
     if folder == NOISE_FOLDER:
         return re.fullmatch(r"\w{1,80}\.wav", name, re.ASCII) is not None
     return folder in words and re.fullmatch(r"[0-9a-z]{1,40}_nohash_[0-9]{1,4}\.wav", name) is not None

@@ -1,23 +1,22 @@
-"""Where a data set lies, and whether all of it is there: told from names and sizes, before any clip is read."""
+"""Where a data set is and whether it is complete: found from names and sizes, without reading a clip."""
 
 import difflib
 import json
 import os
 import shlex
+from collections.abc import Sequence
 from pathlib import Path
+from typing import TypedDict
 
 from kws.errors import KwsError
 from kws.formatting import one_line
 
 FOLDERS = {"speech_commands": "speech_commands_v0.02", "synthetic": "speech_commands_synthetic"}
-MENDING = {
-    "speech_commands": "fetch it with: kws data --root {root}",
-    "synthetic": "make it with: kws data --synthetic --root {root}",
-}
 LISTS = ("validation_list.txt", "testing_list.txt")
 LIST_LINES = (9981, 11005)  # of the full set's lists
 NOISE_FOLDER = "_background_noise_"
-MARKER = ".kws-complete"
+MARKER = ".kws-complete"  # written last: a folder without it was made by others
+OLD_SYNTHETIC_MARKER = ".complete"  # of synthetic corpora generated before MARKER served both data sets
 # Clips of each word in the full set; 105,829 in all (P. Warden, arXiv:1804.03209, and a count of yes and no).
 CLIPS = {
     "backward": 1664, "bed": 2014, "bird": 2064, "cat": 2031, "dog": 2128, "down": 3917, "eight": 3787, "five": 4052,
@@ -29,38 +28,52 @@ CLIPS = {
 SMALLEST_WAV = 46  # header and one sample
 
 
-def find(data_dir, data, words):
-    """Return the absolute folder of a data set below `data_dir`; KwsError unless the clips of `words` are whole."""
-    root = Path(os.path.abspath(os.path.expanduser(data_dir)))
-    folder = root / "SpeechCommands" / FOLDERS[data]
+class Marker(TypedDict, total=False):
+    """What kws recorded of a data set that it downloaded or generated: words, clips of each, and their source."""
+
+    words: list[str]
+    clips: dict[str, int]
+    sha256: str  # of the archive
+    recipe: int  # this and the next are of a synthetic corpus
+    seed: int
+    espeak: str
+
+
+def dataset_folder(data_dir: str | Path, data: str) -> Path:
+    """Return the absolute folder of a data set below `data_dir`, whether it exists or not."""
+    return Path(os.path.abspath(os.path.expanduser(data_dir))) / "SpeechCommands" / FOLDERS[data]
+
+
+def part_folder(folder: Path) -> Path:
+    """Return where a data set is built before it is complete."""
+    return folder.with_name(f".{folder.name}.part")
+
+
+def find(data_dir: str | Path, data: str, words: Sequence[str]) -> Path:
+    """Return the absolute folder of a data set below `data_dir`. Raises KwsError unless it has all clips of `words`."""
+    folder = dataset_folder(data_dir, data)
     if not folder.is_dir():
-        raise KwsError(
-            f"data: there is no folder {folder}; {fix_hint(data, root)}, or name the right folder with --data_dir"
-        )
-    check_whole(folder, words)
+        command = fix_command(folder, words)
+        raise KwsError(f"data: {folder} does not exist; run: {command}, or set the right folder with --data_dir")
+    check_complete(folder, words)
     return folder
 
 
-def fix_hint(data, root):
-    """Return what to do where a data set below the absolute path `root` is missing or lacks clips."""
-    return MENDING[data].format(root=root)
+def check_complete(folder: Path, words: Sequence[str]) -> None:
+    """Raise KwsError, with the command that fixes it, unless `folder` has all clips of `words`.
 
-
-def check_whole(folder, words):
-    """Raise KwsError, with the command that mends it, unless the clips of `words` in `folder` are whole.
-
-    Whole means: both lists are there, every clip that they name for these words is there and not empty, and each
-    word has as many clips as the marker says, or as the full set has where the lists are the full set's. It reads
-    the lists and the folders' entries, no clip.
+    That is: both lists exist, every clip that they name for these words exists and is not empty, and each word has as
+    many clips as the marker says, or as the full set has where the lists are the full set's.
     """
-    fault, command = diagnose(folder, words)
-    if fault:
-        if Path(folder).name == FOLDERS["speech_commands"]:
-            check_words(words)  # no data set has what was misspelt
-        raise KwsError(f"data: {folder} {fault}; run: {command}")
+    problem = diagnose(folder, words)
+    if problem:
+        if folder.name == FOLDERS["speech_commands"]:
+            check_words(words)  # no download has a misspelt word
+        text, command = problem
+        raise KwsError(f"data: {folder} {text}; run: {command}")
 
 
-def check_words(words):
+def check_words(words: Sequence[str]) -> None:
     """Raise KwsError where Speech Commands has no such word."""
     for word in words:
         if word not in CLIPS:
@@ -69,44 +82,50 @@ def check_words(words):
             raise KwsError(f"words: Speech Commands has no {one_line(word)!r}; {hint}")
 
 
-def diagnose(folder, words):
-    """Return (what is wrong with the data in `folder`, the command that mends it), (None, None) if they are whole."""
-    folder = Path(folder)
-    command = _command(folder, words)
+def diagnose(folder: Path, words: Sequence[str]) -> tuple[str, str] | None:
+    """Return (the problem with the data in `folder`, the command that fixes it), None if they are complete."""
+    command = fix_command(folder, words)
     if not folder.is_dir():
-        left = folder.with_name(f".{folder.name}.part").exists()
-        return "was not fetched to its end" if left else "is not there", command
+        return "is missing (download incomplete)" if part_folder(folder).exists() else "does not exist", command
     marker = read_marker(folder)
     try:
-        fault = find_problem(folder, words, marker)
+        problem = find_problem(folder, words, marker)
     except OSError as error:
-        fault = f"cannot be read ({error.strerror})"
-    if fault is None:
-        return None, None
-    if marker is None:  # not ours to replace
-        command = f"mv {_quote(folder)} {_quote(f'{folder}.half')} && {command}"
-    return f"is not whole: {fault}", command
-
-
-def read_marker(folder):
-    """Return what fetch recorded of a folder that it made (words, clips, sha256), {} if unreadable, None without."""
-    try:
-        marker = json.loads((Path(folder) / MARKER).read_text(encoding="utf-8"))
-        for word in marker["words"]:
-            if not isinstance(marker["clips"][word], int):
-                return {}
-        return marker
-    except (FileNotFoundError, NotADirectoryError):
+        problem = f"cannot be read ({error.strerror})"
+    if problem is None:
         return None
-    except (OSError, ValueError, KeyError, TypeError, RecursionError):
-        return {}
+    if marker is None:  # made by others: kws does not replace it
+        command = f"mv {_quote(folder)} {_quote(f'{folder}.incomplete')} && {command}"
+    return f"is incomplete: {problem}", command
 
 
-def find_problem(folder, words, marker):
+def read_marker(folder: Path) -> Marker | None:
+    """Return the marker of a folder that kws made, {} if it is unreadable, None if there is none."""
+    for name in (MARKER, OLD_SYNTHETIC_MARKER):
+        try:
+            content = json.loads((folder / name).read_text(encoding="utf-8"))
+            if name == OLD_SYNTHETIC_MARKER:  # has the number of all clips
+                content["clips"] = clips_per_word(content["words"], content["clips"])
+            marker: Marker = content
+            return marker if all(isinstance(marker["clips"][word], int) for word in marker["words"]) else {}
+        except (FileNotFoundError, NotADirectoryError):
+            continue
+        except (OSError, ValueError, KeyError, TypeError, RecursionError):
+            return {}
+    return None
+
+
+def clips_per_word(words: Sequence[str], clips: int) -> dict[str, int]:
+    """Return how many of a synthetic corpus' `clips` each word has: they take turns."""
+    return {word: -(-(clips - turn) // len(words)) for turn, word in enumerate(words)}
+
+
+def find_problem(folder: Path, words: Sequence[str], marker: Marker | None) -> str | None:
     """Return what is missing of the clips of `words` in a folder with this marker, None where nothing is."""
     if marker == {}:
         return f"{MARKER} is damaged"
-    listed, full = [], True
+    listed: list[str] = []
+    full = True
     for name, lines in zip(LISTS, LIST_LINES, strict=True):
         if not (folder / name).is_file():
             return f"there is no {name}"
@@ -114,8 +133,8 @@ def find_problem(folder, words, marker):
         full = full and len(names) == lines
         listed += names
     for word in words:
-        if marker is not None and word not in marker["words"]:
-            return f"it holds {', '.join(marker['words'])}, not {word}"
+        if marker and word not in marker["words"]:
+            return f"it has {', '.join(marker['words'])}, not {word}"
         sizes = wav_sizes(folder / word)
         empty = [name for name, size in sizes.items() if size < SMALLEST_WAV]
         missing = [name for name in listed if name.startswith(f"{word}/") and name[len(word) + 1 :] not in sizes]
@@ -125,7 +144,7 @@ def find_problem(folder, words, marker):
         if empty:
             return f"{len(empty)} clips of {word!r} are empty, such as {one_line(empty[0])}"
         if missing:
-            return f"{len(missing)} clips that its lists name are missing, such as {one_line(missing[0])}"
+            return f"{len(missing)} listed clips are missing, such as {one_line(missing[0])}"
         if expected not in (None, len(sizes)):
             return f"{word!r} has {len(sizes):,} clips of {expected:,}"
     if (full or marker) and not wav_sizes(folder / NOISE_FOLDER):
@@ -133,15 +152,21 @@ def find_problem(folder, words, marker):
     return None
 
 
-def wav_sizes(folder):
-    """Return {name: bytes} of the WAV files in a folder; none where it is missing."""
+def wav_sizes(folder: Path) -> dict[str, int]:
+    """Return {name: bytes} of the WAV files in a folder; empty where there is no folder."""
     if not folder.is_dir():
         return {}
     with os.scandir(folder) as entries:
         return {entry.name: entry.stat().st_size for entry in entries if entry.name.endswith(".wav")}
 
 
-def _command(folder, words):
+def speaker(clip: str) -> str:
+    """Return the speaker's hash in a clip's name: 0132a06d of yes/0132a06d_nohash_1.wav."""
+    return clip.rpartition("/")[2].partition("_nohash_")[0]
+
+
+def fix_command(folder: Path, words: Sequence[str]) -> str:
+    """Return the command that downloads or generates the data set of this folder with `words`."""
     parts = ["kws data"]
     if folder.name == FOLDERS["synthetic"]:
         parts.append("--synthetic")
@@ -154,10 +179,5 @@ def _command(folder, words):
     return " ".join(parts)
 
 
-def _quote(path):
+def _quote(path: str | Path) -> str:
     return shlex.quote(str(path))
-
-
-def speaker(clip):
-    """Return the speaker's hash in a clip's name: 0132a06d of yes/0132a06d_nohash_1.wav."""
-    return clip.rpartition("/")[2].partition("_nohash_")[0]

@@ -1,4 +1,6 @@
-"""The speakers dealt anew: what a recipe is worth on all speakers but the test list's, which stays unread."""
+"""Repeated speaker-disjoint random splits of everything but the official test set, which is not used."""
+
+from collections.abc import Sequence
 
 import torch
 
@@ -6,36 +8,37 @@ from kws.data.corpus import Corpus, Split
 from kws.data.layout import speaker
 from kws.errors import KwsError
 
-HELD_OUT = 0.1  # of the clips to validate on, and as many to test on
+HELD_OUT = 0.1  # share of the clips in validation, and as many in testing
 
 
-def resplit(corpus, words, seed):
-    """Return a Corpus made of `corpus`' training and validation clips alone, its splits dealt by speaker and seed.
+def resplit(corpus: Corpus, words: Sequence[str], seed: int) -> Corpus:
+    """Return a Corpus of the training and validation clips alone, split again by speaker and seed.
 
-    A tenth of the clips validates, another tenth tests, the rest trains; no speaker is in two splits. Runs of one seed
-    get the same splits, so they compare in pairs; over the seeds every clip is held out some time (repeated random
-    sub-sampling, Monte Carlo cross-validation). Raises KwsError where a split would lack a word.
+    A tenth of the clips is for validation, a tenth for testing, the rest for training; no speaker is in two splits.
+    Runs with one seed have the same splits, so they can be compared in pairs; over the seeds every clip is held out
+    at some time (repeated random sub-sampling, Monte Carlo cross-validation). Raises KwsError where a split has no
+    clip of a word.
     """
     pool = [corpus.training, corpus.validation]
     padded = torch.cat([split.padded for split in pool])
     labels = torch.cat([split.labels for split in pool])
     clips = [clip for split in pool for clip in split.clips]
-    rows_of = {}
+    rows_of: dict[str, list[int]] = {}
     for row, clip in enumerate(clips):
         rows_of.setdefault(speaker(clip), []).append(row)
     speakers = sorted(rows_of)
     order = torch.randperm(len(speakers), generator=torch.Generator().manual_seed(seed)).tolist()
-    dealt = {"testing": [], "validation": [], "training": []}
-    for rows in (rows_of[speakers[place]] for place in order):
-        to = next((name for name in ("testing", "validation") if len(dealt[name]) < HELD_OUT * len(clips)), "training")
-        dealt[to] += rows
+    rows_in: dict[str, list[int]] = {"testing": [], "validation": [], "training": []}
+    for number in order:
+        held_out = (name for name in ("testing", "validation") if len(rows_in[name]) < HELD_OUT * len(clips))
+        rows_in[next(held_out, "training")] += rows_of[speakers[number]]
     splits = {}
-    for name, rows in dealt.items():
+    for name, rows in rows_in.items():
         rows = sorted(rows)
         splits[name] = Split(padded[rows], labels[rows], [clips[row] for row in rows])
         for label, word in enumerate(words):
             if not (splits[name].labels == label).any():
                 raise KwsError(
-                    f"resplit: seed {seed} leaves no {name} clip of {word!r}; take another seed or more data"
+                    f"resplit: seed {seed} leaves no {name} clip of {word!r}; choose another seed or use more data"
                 )
     return Corpus(**splits, noise=corpus.noise, fingerprint=corpus.fingerprint, folder=corpus.folder)

@@ -1,4 +1,4 @@
-"""What is done to log-mels: speed like a clip's that is played faster or slower, and a mask, as they were drawn."""
+"""Augmentation of log-mels: speed perturbation and time masks."""
 
 import pytest
 import torch
@@ -16,8 +16,8 @@ def layer(n_mels=40):
 
 
 def changed(log_mel, n_mels=40, **settings):
-    """log_mel (n_mels, n_frames), changed in 500 ways: (500, n_mels, n_frames)."""
-    config = resolve(("test", {"n_mels": n_mels, "speed": 0, "time_mask_ms": 0} | settings))
+    """Return log_mel (n_mels, n_frames) augmented in 500 ways: (500, n_mels, n_frames)."""
+    config = resolve(("test", {"n_mels": n_mels, "speed_perturb": 0, "time_mask_ms": 0} | settings))
     batch = log_mel.expand(500, *log_mel.shape)
     return SpectralAugmentation(config, layer(n_mels)).draw(500, epoch_generator(0, 1))(batch)
 
@@ -31,7 +31,7 @@ def loudest_band(hz):
 
 
 @pytest.mark.parametrize("hz", (300, 1000, 4000))
-def test_speed_moves_a_tone_as_far_as_a_faster_or_slower_clip_has_it(hz):
+def test_speed_moves_a_tone_as_far_as_playing_the_clip_faster_or_slower(hz):
     bands = changed(tone(hz), speed_perturb=0.2).mean(dim=2).argmax(dim=1)
     assert abs(int(bands.min()) - loudest_band(0.8 * hz)) <= 1
     assert abs(int(bands.max()) - loudest_band(1.2 * hz)) <= 1
@@ -50,7 +50,7 @@ def test_speed_stretches_about_the_middle():
 
 def test_a_faster_clip_is_a_higher_one():
     log_mel = tone(1000).clone()
-    log_mel[:, :20] = log_mel.min()  # where the tone begins tells how fast it is
+    log_mel[:, :20] = log_mel.min()  # the frame where the tone begins shows the speed
     places = []
     for one in changed(log_mel, speed_perturb=0.2):
         band = int(one[:, 60:].mean(dim=1).argmax())
@@ -59,17 +59,17 @@ def test_a_faster_clip_is_a_higher_one():
     assert lowest[1] < 20 < highest[1]  # slow: the tone begins earlier; fast: later
 
 
-def test_beyond_its_edges_a_log_mel_goes_on_and_nothing_new_comes_in():
+def test_edges_are_replicated_and_no_new_values_appear():
     log_mel = tone(700)
     many = changed(log_mel, speed_perturb=0.5)
     assert many.min() >= log_mel.min() - 1e-4 and many.max() <= log_mel.max() + 1e-4
 
 
-def test_one_band_alone_has_a_speed_too():
+def test_speed_works_with_a_single_band():
     assert changed(tone(700, n_mels=1), n_mels=1, speed_perturb=0.2).shape == (500, 1, 101)
 
 
-def test_the_mask_is_one_piece_of_all_bands_no_longer_than_asked_for():
+def test_the_mask_is_one_piece_of_all_bands_within_its_maximum_length():
     log_mel = torch.randn(40, 101, generator=torch.Generator().manual_seed(0))
     many = changed(log_mel, time_mask_ms=200)
     differs = many != log_mel
@@ -80,15 +80,15 @@ def test_the_mask_is_one_piece_of_all_bands_no_longer_than_asked_for():
     assert runs.max() == 1
     assert (many[differs] - log_mel.mean()).abs().max() < 1e-5
     masked = differs[:, 0].float().mean(dim=0)
-    assert (masked[10:-10] > 0).all()  # it lies anywhere
+    assert (masked[10:-10] > 0).all()  # at any position
 
 
-def test_a_mask_longer_than_the_clip_still_fits_into_it():
+def test_a_mask_longer_than_the_clip_is_limited_to_the_clip():
     assert changed(torch.zeros(40, 101), time_mask_ms=1000).shape == (500, 40, 101)
 
 
-def test_what_is_random_was_drawn_before():
-    config = resolve(("test", {"speed": 0.2, "time_mask_ms": 300}))
+def test_random_numbers_are_drawn_before_the_change_is_applied():
+    config = resolve(("test", {"speed_perturb": 0.2, "time_mask_ms": 300}))
     generator = epoch_generator(0, 1)
     log_mel = torch.randn(8, 20, 101, generator=torch.Generator().manual_seed(0))
     change = SpectralAugmentation(config, layer(20)).draw(8, generator)
@@ -101,6 +101,6 @@ def test_what_is_random_was_drawn_before():
     assert torch.equal(first, again(log_mel)) and not torch.equal(first, other(log_mel))
 
 
-def test_without_speed_and_mask_a_log_mel_stays_as_it_is():
+def test_without_speed_and_mask_a_log_mel_is_unchanged():
     log_mel = tone(500)
     assert torch.equal(changed(log_mel), log_mel.expand(500, *log_mel.shape))

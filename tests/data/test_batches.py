@@ -1,4 +1,4 @@
-"""Training batches: a seeded order, and augmentation that stays within its settings and out of the other splits."""
+"""Training batches: a seeded order, waveform augmentation within its settings, prefetched features."""
 
 import threading
 import time
@@ -9,14 +9,15 @@ import torch
 
 from kws.config import resolve
 from kws.data.audio import to_float
-from kws.data.batches import Augmentation, TrainingBatches, epoch_generator, with_features
+from kws.data.augment import Augmentation
+from kws.data.batches import PREFETCHED, TrainingBatches, epoch_generator, with_features
 from kws.data.corpus import MARGIN, Corpus, Split, load
 from kws.errors import KwsError
 from kws.model.features import LogMelFilterBanks
 
 CPU = torch.device("cpu")
 LAYER = LogMelFilterBanks(n_mels=20)
-QUIET = {"shift_ms": 0, "noise_prob": 0, "gain_db": 0, "speed": 0, "time_mask_ms": 0}
+QUIET = {"shift_ms": 0, "noise_prob": 0, "gain_db": 0, "speed_perturb": 0, "time_mask_ms": 0}
 
 
 def config(**settings):
@@ -45,25 +46,25 @@ def order(waveforms):
     return (waveforms.max(dim=1).values * 32768 - 1000).round().int().tolist()
 
 
-def test_every_clip_comes_once_with_its_label():
+def test_an_epoch_has_every_clip_once_with_its_label():
     waveforms, labels = epoch(augment=False, batch_size=7)
     assert sorted(order(waveforms)) == list(range(64))
     assert labels.tolist() == [n % 2 for n in order(waveforms)]
 
 
-def test_without_augmentation_the_clips_are_as_they_are():
+def test_without_augmentation_the_clips_are_unchanged():
     waveforms, _ = epoch(augment=False)
     assert torch.equal(waveforms, to_float(corpus().training.waveforms)[order(waveforms)])
 
 
 @pytest.mark.parametrize("batch_size,sizes", ((64, [64]), (100, [64]), (10, [10] * 6 + [4]), (63, [63, 1])))
-def test_batches_have_the_size_asked_for_and_the_rest_comes_last(batch_size, sizes):
+def test_batches_have_the_configured_size_and_the_last_one_the_rest(batch_size, sizes):
     batches = TrainingBatches(config(batch_size=batch_size), corpus(), LAYER)
     assert [len(labels) for _, _, labels in batches.epoch(epoch_generator(0, 1))] == sizes
     assert len(batches) == len(sizes)
 
 
-def test_the_order_is_of_seed_and_epoch():
+def test_the_order_depends_on_seed_and_epoch():
     orders = {
         (seed, number): tuple(order(epoch(number, augment=False, seed=seed)[0])) for seed in (0, 1) for number in (1, 2)
     }
@@ -77,7 +78,7 @@ def test_no_two_epochs_of_any_seeds_share_a_generator():
     assert len(seeds) == 12
 
 
-def test_augmentation_is_repeated_by_its_seed():
+def test_augmentation_is_reproducible_by_seed():
     first, again, other = epoch(3)[0], epoch(3)[0], epoch(3, seed=1)[0]
     assert torch.equal(first, again) and not torch.equal(first, other)
 
@@ -96,7 +97,7 @@ def test_a_clip_shifted_by_a_second_is_silence_not_its_other_end():
     for waveforms, _, _ in batches.epoch(epoch_generator(0, 1)):
         kept = waveforms != 0
         edges = (kept[:, 1:] != kept[:, :-1]).sum(dim=1)
-        assert (edges <= 1).all()  # one run of signal at one side: nothing came round
+        assert (edges <= 1).all()  # one run of signal at one side: nothing wrapped around
 
 
 def test_the_gain_stays_within_its_bounds():
@@ -109,11 +110,11 @@ def test_the_gain_stays_within_its_bounds():
     assert -6.01 < decibels.min() < -5.8 and 5.8 < decibels.max() < 6.01
 
 
-def test_noise_comes_to_its_share_of_the_clips_and_no_louder_than_its_level():
+def test_noise_is_added_to_its_share_of_the_clips_and_below_its_level():
     waveforms, _ = epoch(clips=4000, **QUIET | {"noise_prob": 0.25, "noise_level": 0.2})
-    heard = waveforms[:, 0]  # where the clip itself is silent; the recording is 0.5 throughout
-    assert 0.22 < (heard > 0).float().mean() < 0.28
-    assert 0.09 < heard.max() <= 0.5 * 0.2 and heard.min() >= 0
+    noise = waveforms[:, 0]  # where the clip itself is silent; the recording is 0.5 throughout
+    assert 0.22 < (noise > 0).float().mean() < 0.28
+    assert 0.09 < noise.max() <= 0.5 * 0.2 and noise.min() >= 0
 
 
 def test_noise_is_a_second_from_anywhere_in_the_recordings():
@@ -124,21 +125,21 @@ def test_noise_is_a_second_from_anywhere_in_the_recordings():
     assert start.min() < 40 and start.max() > 3960
 
 
-def test_a_share_or_level_of_zero_means_no_noise_and_needs_no_recording():
+def test_a_share_or_level_of_zero_needs_no_noise_recording():
     for settings in ({"noise_prob": 0}, {"noise_level": 0}, {"augment": False}):
         epoch(noise=torch.zeros(0, dtype=torch.int16), **settings)
 
 
-def test_noise_without_recordings_tells_what_to_do():
+def test_noise_without_recordings_is_an_error_with_a_fix():
     with pytest.raises(KwsError) as caught:
         TrainingBatches(config(), corpus(noise=torch.zeros(15999, dtype=torch.int16)), LAYER)
     assert str(caught.value) == (
-        "data: nowhere/_background_noise_ holds no second of noise; put the recordings there, "
-        "or train without them: --noise_prob=0"
+        "data: nowhere/_background_noise_ has less than a second of noise; add noise recordings, "
+        "or train without noise: --noise_prob=0"
     )
 
 
-def test_augmentation_leaves_the_corpus_as_it_is(data_dir):
+def test_augmentation_does_not_change_the_corpus(data_dir):
     loaded = load(data_dir)
     before = [loaded.training.waveforms.clone(), loaded.validation.waveforms.clone(), loaded.noise.clone()]
     batches = TrainingBatches(config(), loaded, LAYER)
@@ -152,33 +153,47 @@ def test_int16_becomes_floats_in_minus_one_to_one():
     assert to_float(torch.tensor([-32768, 0, 16384], dtype=torch.int16)).tolist() == [-1.0, 0.0, 0.5]
 
 
-def test_augmentation_can_be_called_on_chosen_seconds():
+def test_augmentation_can_be_called_on_chosen_windows():
     augment = Augmentation(config(**QUIET), corpus(), CPU)
-    seconds = corpus().training.waveforms
-    assert order(augment(seconds, torch.tensor([3, 3, 5]), epoch_generator(0, 1))) == [3, 3, 5]
+    windows = corpus().training.waveforms
+    assert order(augment(windows, torch.tensor([3, 3, 5]), epoch_generator(0, 1))) == [3, 3, 5]
 
 
-@pytest.mark.parametrize("ahead", (False, True))
-def test_features_come_once_each_in_their_order_whoever_makes_them(ahead):
-    made_by = []
+@pytest.mark.parametrize("prefetch", (False, True))
+def test_features_come_once_and_in_order_with_and_without_prefetching(prefetch):
+    threads = []
 
     def layer(waveforms):
-        made_by.append(threading.current_thread())
+        threads.append(threading.current_thread())
         time.sleep(0.02)  # slower than the caller, which does nothing
         return waveforms * 2
 
     drawn = ((torch.full((3,), float(n)), lambda log_mel: log_mel + 1, n) for n in range(9))
-    got = [(features.tolist(), labels) for features, labels in with_features(drawn, layer, ahead)]
+    got = [(features.tolist(), labels) for features, labels in with_features(drawn, layer, prefetch)]
     assert got == [([2.0 * n + 1] * 3, n) for n in range(9)]
-    assert len(made_by) == 9 and threading.main_thread() in made_by
-    assert len(set(made_by)) == 1 + ahead  # ahead: the thread and, rather than wait for it, the caller
+    assert len(threads) == 9 and len(set(threads)) == 1
+    assert (threading.main_thread() in threads) is not prefetch
 
 
-@pytest.mark.parametrize("ahead", (False, True))
-def test_an_error_in_the_features_reaches_the_caller(ahead):
+def test_prefetching_draws_a_few_batches_in_the_callers_thread():
+    drawn_in = []
+
+    def draw():
+        for n in range(20):
+            drawn_in.append(threading.current_thread())
+            yield torch.zeros(3), lambda log_mel: log_mel, n
+
+    features = with_features(draw(), lambda waveforms: waveforms, prefetch=True)
+    assert next(features)[1] == 0 and len(drawn_in) == PREFETCHED + 1
+    assert [label for _, label in features] == list(range(1, 20))
+    assert set(drawn_in) == {threading.main_thread()}
+
+
+@pytest.mark.parametrize("prefetch", (False, True))
+def test_an_error_in_the_features_reaches_the_caller(prefetch):
     def layer(waveforms):
         raise MemoryError("no room")
 
     drawn = ((torch.zeros(3), lambda log_mel: log_mel, n) for n in range(9))
     with pytest.raises(MemoryError, match="no room"):
-        list(with_features(drawn, layer, ahead))
+        list(with_features(drawn, layer, prefetch))

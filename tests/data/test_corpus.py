@@ -1,4 +1,4 @@
-"""The data set: official splits, verified at every start, read once into a cache that fits the files or is rebuilt."""
+"""The data set: official splits, verified at every start, and a cache that is rebuilt when the files change."""
 
 import os
 import pickle
@@ -56,13 +56,13 @@ def test_the_splits_are_those_of_the_lists(root, folder):
     assert sum(len(split.clips) for split in splits_of(corpus).values()) == len(every) == 48
 
 
-def test_they_are_torchaudios_own_splits(root, folder):
+def test_the_splits_equal_torchaudios(root, folder):
     for name in SPLITS:
         theirs = torchaudio.datasets.SPEECHCOMMANDS(root, url=folder.name, subset=name)
         assert sorted(theirs._walker) == SpeechCommandsWords(root, name)._walker
 
 
-def test_labels_are_the_words_places_and_waveforms_the_files(root, folder):
+def test_labels_are_positions_of_words_and_waveforms_those_of_the_files(root, folder):
     corpus = load(root)
     for split in splits_of(corpus).values():
         assert split.waveforms.shape == (len(split.clips), 16000) and split.waveforms.dtype == torch.int16
@@ -76,14 +76,14 @@ def test_labels_are_the_words_places_and_waveforms_the_files(root, folder):
     assert turned.testing.clips == corpus.testing.clips
 
 
-def test_other_words_of_the_folder_are_left_alone(root, folder):
+def test_other_words_in_the_folder_are_ignored(root, folder):
     make_corpus(folder.parent / "other", words=("up", "down"), speakers=3)
     (folder.parent / "other" / "SpeechCommands" / folder.name / "up").rename(folder / "up")
     corpus = load(root)
     assert {clip.split("/")[0] for split in splits_of(corpus).values() for clip in split.clips} == {"no", "yes"}
 
 
-def test_items_are_torchaudios_but_padded(root, folder):
+def test_items_equal_torchaudios_zero_padded(root, folder):
     dataset = SpeechCommandsWords(root, "testing")
     for n, clip in enumerate(dataset.clips):
         waveform, rate, word, speaker, utterance = dataset[n]
@@ -109,7 +109,7 @@ def test_padding_is_silence_at_the_end():
 
 
 def training_the_old_way(root):
-    """The training clips as older releases of torchaudio chose them, and as their data set class is copied about.
+    """Return the training clips as older releases of torchaudio, and copies of their data set class, choose them.
 
     The paths from the lists are joined to the root as it is ("./data/…"), those from the folder come from pathlib,
     which drops the "./": so the lists exclude nothing.
@@ -135,7 +135,7 @@ def test_a_relative_root_does_not_leak_the_test_clips_into_training(root, relati
         assert len(SpeechCommandsWords(relative, "training")) == 16
 
 
-# --- what is wrong with the data, by name ---
+# --- problems with the data ---
 
 
 def move(lines, folder, source, target):
@@ -150,7 +150,7 @@ def test_a_clip_in_two_splits_is_named(root, folder):
     clip = load(root).testing.clips[0]
     with open(folder / "validation_list.txt", "a") as file:
         file.write(clip + "\n")
-    assert refused(root) == (f"data: 1 clips stand in validation and testing: {clip}; mend the lists of {folder}")
+    assert refused(root) == (f"data: 1 clips appear in validation and testing: {clip}; correct the lists of {folder}")
 
 
 def test_a_speaker_in_two_splits_is_named(root, folder):
@@ -158,8 +158,8 @@ def test_a_speaker_in_two_splits_is_named(root, folder):
     speaker = first[3:11]
     move([first], folder, "testing", "validation")
     message = refused(root)
-    assert message.startswith(f"data: 1 speakers stand in validation and testing: {first}, no/{speaker}_nohash_1.wav")
-    assert f"yes/{speaker}_nohash_0.wav" in message and message.endswith(f"mend the lists of {folder}")
+    assert message.startswith(f"data: 1 speakers appear in validation and testing: {first}, no/{speaker}_nohash_1.wav")
+    assert f"yes/{speaker}_nohash_0.wav" in message and message.endswith(f"correct the lists of {folder}")
 
 
 @pytest.mark.parametrize("split", ("validation", "testing"))
@@ -169,24 +169,23 @@ def test_a_split_without_a_word_is_named(root, folder, split):
     assert f"has no {split} clip of 'yes'" in refused(root)
 
 
-def test_a_missing_folder_tells_which_command_makes_it(tmp_path):
+def test_a_missing_folder_is_reported_with_the_command_that_creates_it(tmp_path):
     place = tmp_path / "SpeechCommands" / "speech_commands_v0.02"
     assert refused(tmp_path) == (
-        f"data: there is no folder {place}; fetch it with: kws data --root {tmp_path}, "
-        "or name the right folder with --data_dir"
+        f"data: {place} does not exist; run: kws data --root {tmp_path}, or set the right folder with --data_dir"
     )
-    assert "make it with: kws data --synthetic --root" in refused(tmp_path, data="synthetic")
+    assert "run: kws data --synthetic --root" in refused(tmp_path, data="synthetic")
 
 
 @pytest.mark.parametrize("samples,rate,channels,subtype,reason", (
-    (8000, 8000, 1, "PCM_16", "has 8000 samples a second, not 16000; resample or remove it"),
-    (16000, 44100, 1, "PCM_16", "has 44100 samples a second, not 16000; resample or remove it"),
+    (8000, 8000, 1, "PCM_16", "has a sample rate of 8000, not 16000; resample or remove it"),
+    (16000, 44100, 1, "PCM_16", "has a sample rate of 44100, not 16000; resample or remove it"),
     (16000, 16000, 2, "PCM_16", "has 2 channels, not one; mix it down or remove it"),
     (16001, 16000, 1, "PCM_16", "has 16001 samples; a clip has at most 16000 (one second)"),
-    (16000, 16000, 1, "FLOAT", "holds samples as FLOAT, not PCM_16 (16-bit); convert or remove it"),
-    (16000, 16000, 1, "PCM_24", "holds samples as PCM_24, not PCM_16 (16-bit); convert or remove it"),
+    (16000, 16000, 1, "FLOAT", "has FLOAT samples, not PCM_16 (16-bit); convert or remove it"),
+    (16000, 16000, 1, "PCM_24", "has PCM_24 samples, not PCM_16 (16-bit); convert or remove it"),
 ), ids=("8 kHz", "44.1 kHz", "stereo", "too long", "float", "24 bit"))  # fmt: skip
-def test_a_clip_of_another_form_is_named(root, folder, samples, rate, channels, subtype, reason):
+def test_a_clip_of_another_format_is_named(root, folder, samples, rate, channels, subtype, reason):
     clip = next((folder / "yes").iterdir())
     data = np.zeros((samples, channels)) if channels > 1 else np.full(samples, 0.5)
     soundfile.write(clip, data, rate, subtype=subtype)
@@ -197,7 +196,7 @@ def test_a_clip_of_another_form_is_named(root, folder, samples, rate, channels, 
     (b"RIFF" + bytes(100), "cannot be read as a WAV file (Format not recognised); replace or remove it"),
     (b"<html>not found</html>" * 9, "cannot be read as a WAV file (Format not recognised); replace or remove it"),
 ), ids=("zeros", "page"))  # fmt: skip
-def test_a_clip_that_is_no_wav_is_named(root, folder, content, reason):
+def test_a_clip_that_is_not_a_wav_file_is_named(root, folder, content, reason):
     clip = next((folder / "no").iterdir())
     clip.write_bytes(content)
     assert refused(root) == f"{clip}: {reason}"
@@ -206,68 +205,68 @@ def test_a_clip_that_is_no_wav_is_named(root, folder, content, reason):
 def test_an_empty_clip_is_named(root, folder):
     clip = next((folder / "yes").iterdir())
     soundfile.write(clip, np.zeros(0), 16000, subtype="PCM_16")
-    assert f"is not whole: 1 clips of 'yes' are empty, such as {clip.name}" in refused(root)
-    with pytest.raises(KwsError, match=": holds no sample; replace or remove it"):
+    assert f"is incomplete: 1 clips of 'yes' are empty, such as {clip.name}" in refused(root)
+    with pytest.raises(KwsError, match=": has no samples; replace or remove it"):
         read_clip(str(clip))
 
 
-def test_a_clip_cut_off_in_the_middle_is_named(root, folder):
+def test_a_truncated_clip_is_named(root, folder):
     clip = next((folder / "no").iterdir())
     clip.write_bytes(clip.read_bytes()[:9000])
-    assert refused(root).startswith(f"{clip}: is cut off")
+    assert refused(root).startswith(f"{clip}: is truncated")
 
 
-def test_a_list_that_leads_out_of_the_folder_is_refused(root, folder):
+def test_a_list_with_a_path_outside_the_folder_is_an_error(root, folder):
     with open(folder / "testing_list.txt", "a") as file:
         file.write("../elsewhere/no/0132a06d_nohash_1.wav\n")
     assert refused(root) == (
-        f"data: testing_list.txt of {folder} names '../elsewhere/no/0132a06d_nohash_1.wav', not WORD/CLIP.wav; mend it"
+        f"data: testing_list.txt of {folder} has '../elsewhere/no/0132a06d_nohash_1.wav', not WORD/CLIP.wav; correct it"
     )
 
 
-def test_a_list_that_names_a_clip_twice_is_refused(root, folder):
+def test_a_list_with_a_clip_twice_is_an_error(root, folder):
     clip = load(root).testing.clips[0]
     with open(folder / "testing_list.txt", "a") as file:
         file.write(clip + "\n")
-    assert refused(root) == f"data: testing_list.txt of {folder} names {clip} twice; mend it"
+    assert refused(root) == f"data: testing_list.txt of {folder} has {clip} twice; correct it"
 
 
 def test_a_listed_clip_that_is_missing_is_named(root, folder):
     clip = load(root).testing.clips[0]
     (folder / clip).unlink()
-    assert f"is not whole: 1 clips that its lists name are missing, such as {clip}" in refused(root)
+    assert f"is incomplete: 1 listed clips are missing, such as {clip}" in refused(root)
 
 
 # --- the cache ---
 
 
-def said_on_load(root):
-    said = []
-    return load(root, say=said.append), said
+def load_with_notices(root):
+    notices = []
+    return load(root, notify=notices.append), notices
 
 
-def test_the_cache_is_used_while_the_files_stand(root, folder):
+def test_the_cache_is_used_while_the_files_are_unchanged(root, folder):
     first = load(root)
     cached = list(cache_folder().iterdir())
     before = snapshot(cache_folder())
-    second, said = said_on_load(root)
-    assert len(cached) == 1 and snapshot(cache_folder()) == before and said == []
+    second, notices = load_with_notices(root)
+    assert len(cached) == 1 and snapshot(cache_folder()) == before and notices == []
     assert second.fingerprint == first.fingerprint
     for name in SPLITS:
         assert torch.equal(getattr(second, name).waveforms, getattr(first, name).waveforms)
         assert getattr(second, name).clips == getattr(first, name).clips
 
 
-def test_kept_samples_serve_later_loads_while_the_files_stand(root, folder):
+def test_kept_samples_serve_later_loads_while_the_files_are_unchanged(root, folder):
     first = load(root, keep=True)
     (cache,) = cache_folder().iterdir()
     cache.write_bytes(b"damaged")
-    second, said = said_on_load(root)
-    assert said == [] and cache.read_bytes() == b"damaged"  # not looked at
+    second, notices = load_with_notices(root)
+    assert notices == [] and cache.read_bytes() == b"damaged"  # not read
     assert second.training.padded.data_ptr() == first.training.padded.data_ptr()
     os.utime(folder / first.training.clips[0], (1, 1))
-    third, said = said_on_load(root)
-    assert len(said) == 1 and "is damaged" in said[0]
+    third, notices = load_with_notices(root)
+    assert len(notices) == 1 and "is damaged" in notices[0]
     assert third.fingerprint == first.fingerprint
 
 
@@ -306,15 +305,15 @@ def test_a_removed_a_new_and_a_moved_clip_are_noticed(root, folder):
 
 
 @pytest.mark.parametrize("damage", ("cut", "empty", "noise", "other", "pickle", "directory"))
-def test_a_damaged_cache_is_told_and_made_again(root, damage):
+def test_a_damaged_cache_is_reported_and_rebuilt(root, damage):
     whole = load(root)
     (path,) = cache_folder().iterdir()
     content = path.read_bytes()
     if damage == "directory":
         path.unlink()
         path.mkdir()
-        corpus, said = said_on_load(root)
-        assert said and said[0].startswith(f"cannot keep a cache at {path} (Is a directory)")
+        corpus, notices = load_with_notices(root)
+        assert notices and notices[0].startswith(f"cannot write the cache {path} (Is a directory)")
     else:
         path.write_bytes({
             "cut": content[: len(content) // 2], "empty": b"", "noise": os.urandom(5000),
@@ -322,31 +321,31 @@ def test_a_damaged_cache_is_told_and_made_again(root, damage):
         }[damage])  # fmt: skip
         if damage == "other":
             torch.save({"format": CACHE_FORMAT}, path)
-        corpus, said = said_on_load(root)
-        assert len(said) == 1 and said[0].startswith(f"cache {path} is damaged (")
-        assert said_on_load(root)[1] == []  # whole again
+        corpus, notices = load_with_notices(root)
+        assert len(notices) == 1 and notices[0].startswith(f"cache {path} is damaged (")
+        assert load_with_notices(root)[1] == []  # rebuilt
     assert corpus.fingerprint == whole.fingerprint
 
 
-def test_a_deleted_cache_is_made_again_without_a_word(root):
+def test_a_deleted_cache_is_rebuilt_without_a_notice(root):
     first = load(root)
     next(cache_folder().iterdir()).unlink()
-    second, said = said_on_load(root)
-    assert said == [] and second.fingerprint == first.fingerprint and len(list(cache_folder().iterdir())) == 1
+    second, notices = load_with_notices(root)
+    assert notices == [] and second.fingerprint == first.fingerprint and len(list(cache_folder().iterdir())) == 1
 
 
-def test_a_cache_that_cannot_be_kept_is_told_and_costs_nothing_else(root, tmp_path, monkeypatch):
+def test_a_cache_that_cannot_be_written_is_reported_and_not_needed(root, tmp_path, monkeypatch):
     place = tmp_path / "file" / "cache"
     place.parent.write_text("")
     monkeypatch.setenv("KWS_CACHE", str(place))
-    corpus, (line,) = said_on_load(root)
+    corpus, (line,) = load_with_notices(root)
     assert len(corpus.testing.clips) == 16
-    assert line.startswith(f"cannot keep a cache at {place}/speech_commands_v0.02-no-yes-")
-    assert line.endswith(".pt (Not a directory); set KWS_CACHE to a folder that can be written")
+    assert line.startswith(f"cannot write the cache {place}/speech_commands_v0.02-no-yes-")
+    assert line.endswith(".pt (Not a directory); set KWS_CACHE to a writable folder")
 
 
-def test_two_processes_build_one_cache_at_once(root):
-    code = "import sys; from kws.speech_commands import load; print(load(sys.argv[1], say=print).fingerprint)"
+def test_two_processes_can_build_one_cache_at_once(root):
+    code = "import sys; from kws.data.corpus import load; print(load(sys.argv[1], notify=print).fingerprint)"
     environment = os.environ | {"PYTHONPATH": str(REPOSITORY)}
     processes = [
         subprocess.Popen([sys.executable, "-c", code, str(root)], stdout=subprocess.PIPE, text=True, env=environment)
@@ -355,17 +354,17 @@ def test_two_processes_build_one_cache_at_once(root):
     prints = [process.communicate(timeout=60)[0] for process in processes]
     assert prints[0] == prints[1] and len(prints[0].split()) == 1
     assert [path.suffix for path in cache_folder().iterdir()] == [".pt"]  # and no temporary file is left
-    assert said_on_load(root)[0].fingerprint == prints[0].strip()
+    assert load_with_notices(root)[0].fingerprint == prints[0].strip()
 
 
-def test_two_corpora_and_two_orders_of_words_keep_caches_apart(root, tmp_path):
+def test_two_corpora_and_two_orders_of_words_have_separate_caches(root, tmp_path):
     make_corpus(tmp_path / "second", speakers=12, seed=5)
     prints = {load(root).fingerprint, load(tmp_path / "second").fingerprint}
     load(root, words=("yes", "no"))
     assert len(prints) == 2 and len(list(cache_folder().iterdir())) == 3
 
 
-def test_where_the_cache_lies(monkeypatch, tmp_path):
+def test_the_cache_folder_follows_the_environment(monkeypatch, tmp_path):
     assert cache_folder().parts[-2:] == (".cache", "kws")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     assert cache_folder() == tmp_path / "kws"

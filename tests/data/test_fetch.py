@@ -1,4 +1,4 @@
-"""The full data set's road: an archive in the true layout, served well and badly over loopback."""
+"""Downloading the full data set: an archive in the true layout, served over loopback with and without faults."""
 
 import gzip
 import json
@@ -18,7 +18,7 @@ from doubles.archive_server import ArchiveServer, add, files, pack, sha256, wav
 
 from kws.data import archive, download
 from kws.data.fetch import fetch
-from kws.data.layout import CLIPS, FOLDERS, LIST_LINES, check_whole
+from kws.data.layout import CLIPS, FOLDERS, LIST_LINES, check_complete
 from kws.errors import KwsError
 
 FOLDER = f"SpeechCommands/{FOLDERS['speech_commands']}"
@@ -42,8 +42,8 @@ def found(folder):
     return {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
 
 
-def assert_whole(folder, words=("no", "yes")):
-    check_whole(folder, words)
+def assert_complete(folder, words=("no", "yes")):
+    check_complete(folder, words)
     kept = {path for path in FILES if path.split("/")[0] in words or path in KEPT}
     assert found(folder) == kept | {".kws-complete"}
     assert all((folder / path).read_bytes() == FILES[path] for path in kept)
@@ -60,8 +60,8 @@ def beside(folder):
     return {path.name for path in folder.parent.iterdir()} if folder.parent.exists() else set()
 
 
-def line_of(call, *arguments, **options):
-    """Return the one line that a call ends in."""
+def error_of(call, *arguments, **options):
+    """Return the one-line message of the KwsError that a call raises."""
     with pytest.raises(KwsError) as caught:
         call(*arguments, **options)
     line = str(caught.value)
@@ -69,34 +69,34 @@ def line_of(call, *arguments, **options):
     return line
 
 
-# The road when all goes well
+# Without faults
 
 
-def test_fetch_keeps_the_chosen_words_and_tells_its_progress(tmp_path):
-    told = []
+def test_fetch_stores_the_chosen_words_and_reports_progress(tmp_path):
+    reports = []
     with ArchiveServer(BODY) as server:
-        folder = get(tmp_path, server, progress=lambda done, total: told.append((done, total)))
+        folder = get(tmp_path, server, progress=lambda done, total: reports.append((done, total)))
         assert folder == tmp_path / FOLDER
-        assert_whole(folder)
-        assert told == sorted(told) and told[-1][1] == len(BODY) and told[-1][0] > len(BODY) / 2
+        assert_complete(folder)
+        assert reports == sorted(reports) and reports[-1][1] == len(BODY) and reports[-1][0] > len(BODY) / 2
         assert get(tmp_path, server) == folder
-        assert server.requests == [None], "a whole folder is not fetched again"
+        assert server.requests == [None], "a complete folder is not downloaded again"
 
 
-def test_words_added_later_join_the_old_ones(tmp_path):
+def test_words_added_later_are_stored_with_the_old_ones(tmp_path):
     with ArchiveServer(BODY) as server:
         folder = get(tmp_path, server)
-        line = line_of(check_whole, folder, ("right", "yes"))
-        assert line.endswith(f"it holds no, yes, not right; run: kws data --root {tmp_path} --words=right,yes")
-        assert_whole(get(tmp_path, server, words=("right", "yes")), words=("no", "right", "yes"))
+        line = error_of(check_complete, folder, ("right", "yes"))
+        assert line.endswith(f"it has no, yes, not right; run: kws data --root {tmp_path} --words=right,yes")
+        assert_complete(get(tmp_path, server, words=("right", "yes")), words=("no", "right", "yes"))
         assert len(server.requests) == 2
 
 
-def test_a_local_archive_does_without_a_network(tmp_path):
+def test_a_local_archive_needs_no_network(tmp_path):
     archive = tmp_path / "with space é.tar.gz"
     archive.write_bytes(BODY)
     with ArchiveServer(BODY) as server:
-        assert_whole(get(tmp_path / "dir with space", server, archive=archive))
+        assert_complete(get(tmp_path / "dir with space", server, archive=archive))
         assert server.requests == []
 
 
@@ -113,100 +113,100 @@ def test_a_local_archive_does_without_a_network(tmp_path):
         ),
         (
             lambda path: path.write_bytes(b""),
-            "is a damaged archive (empty file); nothing was kept, fetch it again",
+            "is a damaged archive (empty file); nothing was stored, download it again",
         ),
         (
             lambda path: path.write_text("<html>log in to the network first</html>"),
-            "is a damaged archive (Not a gzipped file (b'<h')); nothing was kept, fetch it again",
+            "is a damaged archive (Not a gzipped file (b'<h')); nothing was stored, download it again",
         ),
     ],
     ids=["absent", "folder", "empty", "web page"],
 )
-def test_a_local_file_that_is_no_archive(tmp_path, make, said):
+def test_a_local_file_that_is_not_an_archive(tmp_path, make, said):
     archive = tmp_path / "a.tar.gz"
     make(archive)
     root = tmp_path / "root"
-    assert line_of(fetch, root, ("no", "yes"), archive=archive) == f"{archive}: {said}"
+    assert error_of(fetch, root, ("no", "yes"), archive=archive) == f"{archive}: {said}"
     if archive.is_file():
         assert_nothing(root)
     else:
-        assert not root.exists()  # a wrong path is told before anything is made
+        assert not root.exists()  # a wrong path is reported before anything is created
 
 
-def test_the_hash_is_over_the_whole_file_also_behind_the_last_member(tmp_path):
+def test_the_hash_covers_the_file_beyond_the_last_member(tmp_path):
     tail = gzip.compress(random.Random(3).randbytes(300_000), 1)
     with ArchiveServer(BODY + tail) as server:
         get(tmp_path / "right", server, sha256=sha256(BODY + tail))
-        line_of(get, tmp_path / "wrong", server, sha256=sha256(BODY))
+        error_of(get, tmp_path / "wrong", server, sha256=sha256(BODY))
         assert_nothing(tmp_path / "wrong")
 
 
-def test_words_that_speech_commands_does_not_have(tmp_path):
-    line = line_of(fetch, tmp_path, ("no", "yess"), url="http://127.0.0.1:9/")
+def test_unknown_words_are_errors(tmp_path):
+    line = error_of(fetch, tmp_path, ("no", "yess"), url="http://127.0.0.1:9/")
     assert line == "words: Speech Commands has no 'yess'; did you mean yes?"
 
 
-# Servers that fail
+# Servers with faults
 
 
 @pytest.mark.parametrize("ranges", [True, False], ids=["range", "no range"])
 @pytest.mark.parametrize("etag", ['"1"', 'W/"1"', ""], ids=["etag", "weak etag", "no etag"])
-def test_the_stream_goes_on_across_breaks(tmp_path, ranges, etag):
+def test_a_broken_connection_is_resumed(tmp_path, ranges, etag):
     # Without ranges each attempt starts over, so it has to come further than the one before.
     breaks = [50_000, 0, 40_000, 1] if ranges else [50_000, 0, 90_000, 90_001]
     with ArchiveServer(BODY, breaks, etags=[etag], ranges=ranges) as server:
-        assert_whole(get(tmp_path, server))
+        assert_complete(get(tmp_path, server))
         places = [50_000, 50_000, 90_000, 90_001]
         assert server.requests == [None, *(f"bytes={place}-" for place in places)]
         # A weak tag does not promise the same bytes, so no part may be asked for on its strength.
         assert server.conditions == [None] + 4 * [etag if etag.startswith('"') else None]
 
 
-def test_a_break_at_any_byte_leaves_the_same_files(tmp_path):
+def test_a_break_at_any_byte_gives_the_same_files(tmp_path):
     for place in random.Random(1).sample(range(len(BODY)), 8):
         with ArchiveServer(BODY, [place]) as server:
-            assert_whole(get(tmp_path / str(place), server))
+            assert_complete(get(tmp_path / str(place), server))
 
 
-def test_a_connection_that_always_breaks_is_given_up(tmp_path):
+def test_retrying_ends_without_new_bytes(tmp_path):
     with ArchiveServer(BODY, [50_000, 0, 0, 0]) as server:
-        line = line_of(get, tmp_path, server)
+        line = error_of(get, tmp_path, server)
         assert line == (
-            f"{server.url}: broke off 3 times at byte 50,000 (the connection ended at byte 50,000 of {len(BODY):,}); "
+            f"{server.url}: failed 3 times at byte 50,000 (the connection ended at byte 50,000 of {len(BODY):,}); "
             "try again later, or give the archive with --archive FILE, or work without it: kws data --synthetic"
         )
         assert_nothing(tmp_path)
-        assert_whole(get(tmp_path, server))
+        assert_complete(get(tmp_path, server))
 
 
-def test_a_silent_server_is_left_and_asked_again(tmp_path, monkeypatch):
+def test_a_silent_server_is_asked_again_after_the_timeout(tmp_path, monkeypatch):
     monkeypatch.setattr(download, "TIMEOUT_S", 1)
     with ArchiveServer(BODY, [70_000], stalls=30) as server:
-        assert_whole(get(tmp_path, server))
+        assert_complete(get(tmp_path, server))
         assert server.requests == [None, "bytes=70000-"]
 
 
 def test_a_slow_server_is_waited_for(tmp_path):
     with ArchiveServer(BODY, delay_s=0.02) as server:
-        assert_whole(get(tmp_path, server))
+        assert_complete(get(tmp_path, server))
         assert server.requests == [None]
 
 
 def test_a_busy_server_is_asked_again(tmp_path):
     with ArchiveServer(BODY, statuses=[503, 429]) as server:
-        assert_whole(get(tmp_path, server))
+        assert_complete(get(tmp_path, server))
     with ArchiveServer(BODY, statuses=[503] * 3) as server:
-        line = line_of(get, tmp_path / "busy", server)
-        assert "broke off 3 times at byte 0 (the server answers 503 Service Unavailable)" in line
+        line = error_of(get, tmp_path / "busy", server)
+        assert "failed 3 times at byte 0 (the server answers 503 Service Unavailable)" in line
         assert_nothing(tmp_path / "busy")
 
 
 @pytest.mark.parametrize(
     ("status", "name"), [(404, "Not Found"), (403, "Forbidden"), (407, "Proxy Authentication Required")]
 )
-def test_a_refusal_is_final(tmp_path, status, name):
+def test_a_final_http_error_is_not_retried(tmp_path, status, name):
     with ArchiveServer(BODY, statuses=[status]) as server:
-        line = line_of(get, tmp_path, server)
+        line = error_of(get, tmp_path, server)
         assert line == (
             f"{server.url}: the server answers {status} {name}; "
             "give the archive with --archive FILE, or work without it: kws data --synthetic"
@@ -215,65 +215,65 @@ def test_a_refusal_is_final(tmp_path, status, name):
         assert_nothing(tmp_path)
 
 
-def test_another_file_after_the_break(tmp_path):
+def test_a_file_that_changes_on_the_server_is_an_error(tmp_path):
     with ArchiveServer(BODY, [50_000], etags=['"1"', '"2"']) as server:
-        assert "changed on the server during the fetch; start again" in line_of(get, tmp_path, server)
+        assert "changed on the server during the download; start again" in error_of(get, tmp_path, server)
         assert_nothing(tmp_path)
 
 
-def test_a_server_that_announces_too_much(tmp_path):
+def test_a_server_that_announces_too_many_bytes_is_an_error(tmp_path):
     with ArchiveServer(BODY, announced=len(BODY) + 5000) as server:
-        line = line_of(get, tmp_path, server)
+        line = error_of(get, tmp_path, server)
         assert f"ends at byte {len(BODY):,}, but {len(BODY) + 5000:,} were announced; try again later" in line
         assert_nothing(tmp_path)
 
 
-def test_a_server_that_announces_too_little(tmp_path):
+def test_a_server_that_announces_too_few_bytes_is_an_error(tmp_path):
     with ArchiveServer(BODY, announced=len(BODY) - 5000) as server:
-        line = line_of(get, tmp_path, server)
+        line = error_of(get, tmp_path, server)
         assert line.startswith(f"{server.url}: is a damaged archive (Compressed file ended before")
         assert_nothing(tmp_path)
 
 
-def test_another_archive_than_the_one_wanted(tmp_path):
+def test_another_archive_is_an_error(tmp_path):
     other = pack(FILES | {"yes/00000000_nohash_0.wav": wav(2000, "other")})
     with ArchiveServer(other) as server:
-        line = line_of(get, tmp_path, server)
+        line = error_of(get, tmp_path, server)
         assert line == (
             f"{server.url}: is not speech_commands_v0.02.tar.gz (sha256 is {sha256(other)}, not {HASH}); "
-            "nothing was kept, fetch it again"
+            "nothing was stored, download it again"
         )
         assert_nothing(tmp_path)
 
 
-def test_a_corrupt_byte_is_never_kept(tmp_path):
+def test_a_corrupt_byte_is_never_stored(tmp_path):
     for place in random.Random(2).sample(range(len(BODY)), 20):
         body = BODY[:place] + bytes([BODY[place] ^ 0x41]) + BODY[place + 1 :]
         with ArchiveServer(body) as server:
-            line_of(get, tmp_path, server)
+            error_of(get, tmp_path, server)
             assert_nothing(tmp_path)
 
 
 @pytest.mark.parametrize("share", [0.001, 0.3, 0.999])
-def test_a_truncated_archive_even_with_its_own_hash(tmp_path, share):
+def test_a_truncated_archive_is_an_error_even_with_its_own_hash(tmp_path, share):
     body = BODY[: int(share * len(BODY))]
     with ArchiveServer(body) as server:
-        assert "is a damaged archive (" in line_of(get, tmp_path, server, sha256=sha256(body))
+        assert "is a damaged archive (" in error_of(get, tmp_path, server, sha256=sha256(body))
         assert_nothing(tmp_path)
 
 
 @pytest.mark.parametrize("absent", ["yes/", "yes/00000002_", "_background_noise_/", "testing_list.txt"])
-def test_an_archive_that_is_not_whole_even_with_its_own_hash(tmp_path, absent):
+def test_an_incomplete_archive_is_an_error_even_with_its_own_hash(tmp_path, absent):
     body = pack({path: data for path, data in FILES.items() if not path.startswith(absent)})
     with ArchiveServer(body) as server:
-        assert ": is not whole (" in line_of(get, tmp_path, server, sha256=sha256(body))
+        assert ": is incomplete (" in error_of(get, tmp_path, server, sha256=sha256(body))
         assert_nothing(tmp_path)
 
 
-def test_nobody_at_the_address(tmp_path):
+def test_an_unreachable_server_is_an_error(tmp_path):
     with ArchiveServer(BODY) as server:
         closed = server.url
-    line = line_of(fetch, tmp_path, ("no", "yes"), url=closed)
+    line = error_of(fetch, tmp_path, ("no", "yes"), url=closed)
     assert line == (
         "127.0.0.1: cannot be reached (Connection refused); check the network, "
         "give the archive with --archive FILE, or work without it: kws data --synthetic"
@@ -282,19 +282,19 @@ def test_nobody_at_the_address(tmp_path):
 
 
 @pytest.mark.parametrize("url", ["ftp://a/b", "file:///etc/passwd", "speech.tar.gz", "http://"])
-def test_addresses_that_are_not_http(tmp_path, url):
-    line = line_of(fetch, tmp_path, ("no", "yes"), url=url)
+def test_addresses_that_are_not_http_are_errors(tmp_path, url):
+    line = error_of(fetch, tmp_path, ("no", "yes"), url=url)
     assert line == f"{url}: is not an http or https address; for a local file use --archive FILE"
 
 
-def test_a_server_without_tls(tmp_path):
+def test_a_server_without_tls_is_an_error(tmp_path):
     with ArchiveServer(BODY) as server:
-        line = line_of(fetch, tmp_path, ("no", "yes"), url=server.url.replace("http:", "https:"))
+        line = error_of(fetch, tmp_path, ("no", "yes"), url=server.url.replace("http:", "https:"))
         assert line.startswith("127.0.0.1: no secure connection (") and "SSL_CERT_FILE" in line
         assert_nothing(tmp_path)
 
 
-def test_a_certificate_that_nobody_vouches_for(tmp_path):
+def test_a_certificate_that_is_not_trusted_is_an_error(tmp_path):
     if not shutil.which("openssl"):
         pytest.skip("openssl makes the certificate")
     key, certificate = tmp_path / "key.pem", tmp_path / "certificate.pem"
@@ -315,7 +315,7 @@ def test_a_certificate_that_nobody_vouches_for(tmp_path):
     context.load_cert_chain(certificate, key)
     with ArchiveServer(BODY) as server:
         server.socket = context.wrap_socket(server.socket, server_side=True)
-        line = line_of(fetch, tmp_path / "data", ("no", "yes"), url=server.url.replace("http:", "https:"))
+        line = error_of(fetch, tmp_path / "data", ("no", "yes"), url=server.url.replace("http:", "https:"))
     assert line.startswith("127.0.0.1: no secure connection (") and "certificate" in line
     assert_nothing(tmp_path / "data")
 
@@ -324,7 +324,7 @@ def test_a_certificate_that_nobody_vouches_for(tmp_path):
 
 
 def huge_header(tar):
-    """An extended header that says that 4 GiB of a name follow: tarfile would read them into memory."""
+    """Append an extended header that announces a name of 4 GiB: tarfile would read them into memory."""
     member = tarfile.TarInfo("././@LongLink")
     member.type, member.size = tarfile.GNUTYPE_LONGNAME, 2**32
     tar.fileobj.write(member.tobuf())
@@ -340,14 +340,14 @@ def nested_headers(tar):
 HOSTILE = {
     "parent": (
         lambda tar: add(tar, "../evil.wav", b"x"),
-        "holds '../evil.wav', a path that leaves the folder",
+        "has '../evil.wav', a path outside the folder",
     ),
-    "deep parent": (lambda tar: add(tar, "./yes/../../evil.wav", b"x"), "a path that leaves the folder"),
-    "absolute": (lambda tar: add(tar, "/tmp/kws-evil.wav", b"x"), "a path that leaves the folder"),
-    "backslash": (lambda tar: add(tar, "yes\\..\\..\\evil.wav", b"x"), "a path that leaves the folder"),
+    "deep parent": (lambda tar: add(tar, "./yes/../../evil.wav", b"x"), "a path outside the folder"),
+    "absolute": (lambda tar: add(tar, "/tmp/kws-evil.wav", b"x"), "a path outside the folder"),
+    "backslash": (lambda tar: add(tar, "yes\\..\\..\\evil.wav", b"x"), "a path outside the folder"),
     "symlink": (
         lambda tar: add(tar, "./yes/99999999_nohash_0.wav", type=tarfile.SYMTYPE, linkname="/etc/passwd"),
-        "holds './yes/99999999_nohash_0.wav', a link or a device",
+        "has './yes/99999999_nohash_0.wav', a link or a device",
     ),
     "symlinked folder": (
         lambda tar: add(tar, "./right", type=tarfile.SYMTYPE, linkname="/tmp"),
@@ -368,11 +368,11 @@ HOSTILE = {
     "pipe": (lambda tar: add(tar, "./yes/pipe", type=tarfile.FIFOTYPE), "a link or a device"),
     "large clip": (
         lambda tar: add(tar, "./yes/a.wav", bytes(10_000_001)),
-        "holds './yes/a.wav' of 10,000,001 bytes",
+        "has './yes/a.wav' of 10,000,001 bytes",
     ),
     "huge declared size": (
         lambda tar: add(tar, "./yes/a.wav", size=2**60),
-        "holds './yes/a.wav' of 1,152,921,504,",
+        "has './yes/a.wav' of 1,152,921,504,",
     ),
     "negative size": (lambda tar: add(tar, "./yes/a.wav", size=-(2**40)), "of -1,099,511,627,776 bytes"),
     "huge header": (huge_header, "is a damaged archive (a header of 4,294,967,296 bytes)"),
@@ -380,60 +380,60 @@ HOSTILE = {
     "sparse": (lambda tar: add(tar, "./yes/a.wav", type=tarfile.GNUTYPE_SPARSE), "a link or a device"),
     "twice": (
         lambda tar: add(tar, "yes/00000000_nohash_0.wav", b"x"),
-        "holds yes/00000000_nohash_0.wav twice",
+        "has yes/00000000_nohash_0.wav twice",
     ),
     "terminal codes": (
         lambda tar: add(tar, "../\x1b]0;evil\x07\nkws: ok", b"x"),
-        "holds '../ ]0;evil  kws: ok'",
+        "has '../ ]0;evil  kws: ok'",
     ),
 }
 
 
 @pytest.mark.parametrize("kind", HOSTILE)
-def test_hostile_members_are_refused_even_with_the_right_hash(tmp_path, kind):
+def test_hostile_members_are_errors_even_with_the_right_hash(tmp_path, kind):
     extra, said = HOSTILE[kind]
     body = pack(FILES, extra)
     archive = tmp_path / "a.tar.gz"
     archive.write_bytes(body)
     root = tmp_path / "deep" / "data"
-    line = line_of(fetch, root, ("no", "yes"), archive=archive, sha256=sha256(body))
+    line = error_of(fetch, root, ("no", "yes"), archive=archive, sha256=sha256(body))
     assert line.startswith(f"{archive}: ") and said in line and line.isprintable()
     assert_nothing(root)
     assert {path.name for path in tmp_path.iterdir()} == {"a.tar.gz", "deep"} and not Path("/tmp/kws-evil.wav").exists()
 
 
-def test_more_members_than_the_bound(tmp_path, monkeypatch):
-    monkeypatch.setattr(archive, "MOST_MEMBERS", len(FILES))  # the archive has its folders besides
+def test_more_members_than_the_bound_are_an_error(tmp_path, monkeypatch):
+    monkeypatch.setattr(archive, "MOST_MEMBERS", len(FILES))  # the archive has its folders in addition
     with ArchiveServer(BODY) as server:
-        assert "holds more files or bytes than Speech Commands does" in line_of(get, tmp_path, server)
+        assert "has more files or bytes than Speech Commands does" in error_of(get, tmp_path, server)
     assert_nothing(tmp_path)
 
 
-def test_more_bytes_than_the_words_have(tmp_path):
+def test_more_bytes_than_the_words_have_are_an_error(tmp_path):
     def extra(tar):
         for n in range(13):
             add(tar, f"./follow/{n:08x}_nohash_0.wav", bytes(9_900_000))
 
     archive = tmp_path / "a.tar.gz"
     archive.write_bytes(pack({}, extra))
-    line = line_of(fetch, tmp_path, ("follow", "forward"), archive=archive)
-    assert line == (f"{archive}: holds more of follow, forward than Speech Commands does; do not trust this archive")
+    line = error_of(fetch, tmp_path, ("follow", "forward"), archive=archive)
+    assert line == (f"{archive}: has more of follow, forward than Speech Commands does; do not trust this archive")
     assert_nothing(tmp_path)
 
 
-# Folders that are there already
+# Folders that exist already
 
 
 @pytest.fixture
 def placed(tmp_path):
-    """A folder that fetch did not make: every file of the archive."""
+    """Return a folder that fetch did not make, with every file of the archive."""
     for path, data in FILES.items():
         (tmp_path / FOLDER / path).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / FOLDER / path).write_bytes(data)
     return tmp_path / FOLDER
 
 
-def test_a_folder_placed_by_hand_is_used_as_it_is(placed):
+def test_a_folder_made_by_others_is_used_unchanged(placed):
     before = {path: os.stat(placed / path).st_mtime_ns for path in found(placed)}
     assert fetch(placed.parents[1], ("no", "yes"), url="http://127.0.0.1:9/") == placed
     assert {path: os.stat(placed / path).st_mtime_ns for path in found(placed)} == before
@@ -443,7 +443,7 @@ DAMAGE = {
     "there is no validation_list.txt": lambda folder: (folder / "validation_list.txt").unlink(),
     "there is no testing_list.txt": lambda folder: (folder / "testing_list.txt").unlink(),
     "there is no clip of 'yes'": lambda folder: shutil.rmtree(folder / "yes"),
-    "2 clips that its lists name are missing, such as no/00000002_nohash_0.wav": lambda folder: [
+    "2 listed clips are missing, such as no/00000002_nohash_0.wav": lambda folder: [
         (folder / f"no/{n:08x}_nohash_0.wav").unlink() for n in (2, 3)
     ],
     "1 clips of 'no' are empty, such as 00000007_nohash_0.wav": lambda folder: os.truncate(
@@ -453,21 +453,23 @@ DAMAGE = {
 
 
 @pytest.mark.parametrize("said", DAMAGE)
-def test_a_half_folder_is_named_and_left_alone(placed, said):
+def test_an_incomplete_folder_made_by_others_is_reported_and_unchanged(placed, said):
     DAMAGE[said](placed)
     left = found(placed)
-    line = line_of(fetch, placed.parents[1], ("no", "yes"), url="http://127.0.0.1:9/")
+    line = error_of(fetch, placed.parents[1], ("no", "yes"), url="http://127.0.0.1:9/")
     root = placed.parents[1]
-    assert line == (f"data: {placed} is not whole: {said}; run: mv {placed} {placed}.half && kws data --root {root}")
+    assert line == (
+        f"data: {placed} is incomplete: {said}; run: mv {placed} {placed}.incomplete && kws data --root {root}"
+    )
     assert found(placed) == left
-    # The command that the line names mends it.
-    subprocess.run(["mv", placed, f"{placed}.half"], check=True)
+    # The suggested command fixes it.
+    subprocess.run(["mv", placed, f"{placed}.incomplete"], check=True)
     with ArchiveServer(BODY) as server:
         get(root, server)
 
 
 @pytest.mark.parametrize("said", [*DAMAGE, "'no' has 11 clips of 12", ".kws-complete is damaged"])
-def test_a_damaged_folder_of_our_own_is_mended(tmp_path, said):
+def test_a_damaged_folder_made_by_fetch_is_replaced(tmp_path, said):
     damage = DAMAGE | {
         "'no' has 11 clips of 12": lambda folder: (folder / "no/0000000b_nohash_0.wav").unlink(),
         ".kws-complete is damaged": lambda folder: os.truncate(folder / ".kws-complete", 20),
@@ -475,21 +477,21 @@ def test_a_damaged_folder_of_our_own_is_mended(tmp_path, said):
     with ArchiveServer(BODY) as server:
         folder = get(tmp_path, server)
         damage[said](folder)
-        line = line_of(check_whole, folder, ("no", "yes"))
-        assert line == f"data: {folder} is not whole: {said}; run: kws data --root {tmp_path}"
-        assert_whole(get(tmp_path, server))
+        line = error_of(check_complete, folder, ("no", "yes"))
+        assert line == f"data: {folder} is incomplete: {said}; run: kws data --root {tmp_path}"
+        assert_complete(get(tmp_path, server))
 
 
-def test_torchaudios_archive_is_named_in_the_mending_command(placed):
+def test_the_suggested_command_uses_torchaudios_archive(placed):
     root = placed.parents[1]
     (root / "speech_commands_v0.02.tar.gz").write_bytes(BODY)
     shutil.rmtree(placed / "no")
-    line = line_of(check_whole, placed, ("no", "yes"))
+    line = error_of(check_complete, placed, ("no", "yes"))
     assert line.endswith(f"&& kws data --root {root} --archive {root}/speech_commands_v0.02.tar.gz")
 
 
-def test_the_full_sets_lists_ask_for_the_full_sets_clips(tmp_path):
-    """An extraction that broke off after the listed clips: only the known number of clips can tell."""
+def test_the_full_sets_lists_require_the_full_sets_clips(tmp_path):
+    """An extraction that ended after the listed clips: only the known number of clips shows it."""
     folder = tmp_path / FOLDER
     names = {word: [f"{word}/{n:08x}_nohash_0.wav" for n in range(CLIPS[word])] for word in ("no", "yes", "up")}
     for name in names["no"] + names["yes"] + ["_background_noise_/white_noise.wav"]:
@@ -500,28 +502,29 @@ def test_the_full_sets_lists_ask_for_the_full_sets_clips(tmp_path):
         filler = [f"zero/{n:08x}_nohash_0.wav" for n in range(lines - len(listed))]
         (folder / name).write_text("\n".join(listed + filler) + "\n")
     assert sum(CLIPS.values()) == 105_829
-    check_whole(folder, ("no", "yes"))
+    check_complete(folder, ("no", "yes"))
     (folder / names["no"][7]).unlink()
-    assert "'no' has 3,940 clips of 3,941" in line_of(check_whole, folder, ("no", "yes"))
+    assert "'no' has 3,940 clips of 3,941" in error_of(check_complete, folder, ("no", "yes"))
     (folder / names["no"][7]).write_bytes(bytes(46))
     shutil.rmtree(folder / "_background_noise_")
-    assert "there is no recording in _background_noise_" in line_of(check_whole, folder, ("no", "yes"))
+    assert "there is no recording in _background_noise_" in error_of(check_complete, folder, ("no", "yes"))
 
 
-def test_a_missing_folder_and_a_broken_fetch_are_told_apart(tmp_path):
+def test_a_missing_folder_and_an_incomplete_download_are_distinguished(tmp_path):
     folder = tmp_path / FOLDER
     assert (
-        line_of(check_whole, folder, ("no", "yes")) == f"data: {folder} is not there; run: kws data --root {tmp_path}"
+        error_of(check_complete, folder, ("no", "yes"))
+        == f"data: {folder} does not exist; run: kws data --root {tmp_path}"
     )
     (folder.parent / ".speech_commands_v0.02.part").mkdir(parents=True)
-    assert f"data: {folder} was not fetched to its end; run: " in line_of(check_whole, folder, ("no", "yes"))
+    assert f"data: {folder} is missing (download incomplete); run: " in error_of(check_complete, folder, ("no", "yes"))
 
 
-def test_a_place_that_cannot_be_written(tmp_path):
+def test_a_folder_that_cannot_be_written_is_an_error(tmp_path):
     (tmp_path / "SpeechCommands").write_text("a file")
-    line = line_of(fetch, tmp_path, ("no", "yes"), url="http://127.0.0.1:9/")
+    line = error_of(fetch, tmp_path, ("no", "yes"), url="http://127.0.0.1:9/")
     assert line == (
-        f"{tmp_path}/SpeechCommands: cannot be written (File exists); mend that, or take another folder with --root"
+        f"{tmp_path}/SpeechCommands: cannot be written (File exists); fix that, or choose another folder with --root"
     )
 
 
@@ -530,7 +533,7 @@ def test_a_place_that_cannot_be_written(tmp_path):
 
 @pytest.fixture
 def small_disk(tmp_path):
-    """mount(options): a file system of its own at tmp_path/disk."""
+    """Return mount(options), which mounts a small file system at tmp_path/disk."""
     place = tmp_path / "disk"
     place.mkdir()
 
@@ -552,32 +555,32 @@ def small_disk(tmp_path):
         subprocess.run(["umount", "-l", place], check=True)
 
 
-def test_too_little_room_is_told_before_the_fetch(small_disk):
+def test_too_little_disk_space_is_reported_before_the_download(small_disk):
     place = small_disk("size=100m")
     with ArchiveServer(BODY) as server:
-        line = line_of(get, place, server)
+        line = error_of(get, place, server)
         assert line == (
             f"{place}/SpeechCommands: 105 MB are free, but no, yes need 284 MB; "
-            "free some, or name a folder elsewhere with --root"
+            "free some space, or choose a folder on another disk with --root"
         )
         assert server.requests == []
     assert_nothing(place)
 
 
-def test_a_disk_that_fills_up_during_the_fetch(small_disk):
+def test_a_disk_that_fills_up_during_the_download_is_an_error(small_disk):
     place = small_disk("size=400m,nr_inodes=20")  # room for the bytes, but for 20 files only
     with ArchiveServer(BODY) as server:
-        line = line_of(get, place, server)
+        line = error_of(get, place, server)
     assert line == (
         f"{place}/SpeechCommands: cannot be written (No space left on device); "
-        "mend that, or take another folder with --root"
+        "fix that, or choose another folder with --root"
     )
     assert_nothing(place)
 
 
 def start(root, server):
     program = (
-        "import sys; from kws.errors import KwsError; from kws.fetch import fetch\n"
+        "import sys; from kws.errors import KwsError; from kws.data.fetch import fetch\n"
         "try: fetch(sys.argv[1], ('no', 'yes'), url=sys.argv[2], sha256=sys.argv[3])\n"
         "except KwsError as error: sys.exit(f'kws: {error}')\n"
     )
@@ -590,7 +593,7 @@ def start(root, server):
 
 
 def never_ending():
-    """A server that sends slowly and falls silent before the end: who looks late still finds a fetch at work."""
+    """Return a server that sends slowly and stops before the end, so that the download still runs when checked."""
     return ArchiveServer(BODY, [len(BODY) - 8192], delay_s=0.05, stalls=60)
 
 
@@ -602,7 +605,7 @@ def wait_for(condition):
 
 
 @pytest.mark.parametrize("clips", [1, 9, 20])
-def test_sigkill_in_mid_fetch_leaves_nothing_in_place(tmp_path, clips):
+def test_sigkill_during_the_download_leaves_nothing_in_place(tmp_path, clips):
     folder = tmp_path / FOLDER
     part = folder.with_name(".speech_commands_v0.02.part")
     with never_ending() as server:
@@ -611,48 +614,48 @@ def test_sigkill_in_mid_fetch_leaves_nothing_in_place(tmp_path, clips):
         process.send_signal(signal.SIGKILL)
         process.communicate()
         assert not folder.exists()
-        assert "was not fetched to its end" in line_of(check_whole, folder, ("no", "yes"))
+        assert "is missing (download incomplete)" in error_of(check_complete, folder, ("no", "yes"))
         server.delay_s = 0
-        assert_whole(get(tmp_path, server))
+        assert_complete(get(tmp_path, server))
 
 
-def test_a_complete_fetch_that_was_killed_before_its_last_rename_is_taken(tmp_path):
+def test_a_complete_download_killed_before_its_last_rename_is_installed(tmp_path):
     with ArchiveServer(BODY) as server:
         folder = get(tmp_path, server)
         os.rename(folder, folder.with_name(".speech_commands_v0.02.part"))  # as a kill at that moment leaves it
-        assert_whole(get(tmp_path, server))
+        assert_complete(get(tmp_path, server))
         assert len(server.requests) == 1
 
 
-def test_a_second_process_is_refused_and_its_end_changes_nothing(tmp_path):
+def test_a_second_process_is_an_error_and_changes_nothing(tmp_path):
     part = (tmp_path / FOLDER).with_name(".speech_commands_v0.02.part")
     with ArchiveServer(BODY, delay_s=1) as server:
         first = start(tmp_path, server)
         wait_for(part.exists)
-        _, said = start(tmp_path, server).communicate()
-        assert said == f"kws: {tmp_path / FOLDER}: another process is fetching it now; wait until that ends\n"
+        _, stderr = start(tmp_path, server).communicate()
+        assert stderr == f"kws: {tmp_path / FOLDER}: another process is downloading it; wait until it ends\n"
         killed = start(tmp_path, server)
         killed.kill()
         killed.communicate()
         server.delay_s = 0
         assert first.communicate()[1] == "" and first.returncode == 0
         assert len(server.requests) == 1
-    assert_whole(tmp_path / FOLDER)
+    assert_complete(tmp_path / FOLDER)
 
 
-def test_a_folder_that_appears_during_the_fetch_is_left_alone(tmp_path):
+def test_a_folder_that_appears_during_the_download_is_unchanged(tmp_path):
     folder = tmp_path / FOLDER
 
     def appear(done, total):
         (folder / "yes").mkdir(parents=True, exist_ok=True)  # another program begins to unpack into the same place
 
     with ArchiveServer(BODY) as server:
-        line = line_of(get, tmp_path, server, progress=appear)
-    assert line == f"{folder}: appeared during the fetch and is not ours; remove it and run kws data again"
+        line = error_of(get, tmp_path, server, progress=appear)
+    assert line == f"{folder}: appeared during the download; remove it and run kws data again"
     assert beside(folder) == {folder.name, f".{folder.name}.lock"} and (folder / "yes").is_dir()
 
 
-def test_ctrl_c_removes_what_was_begun(tmp_path):
+def test_ctrl_c_removes_the_unfinished_folder(tmp_path):
     part = (tmp_path / FOLDER).with_name(".speech_commands_v0.02.part")
     with never_ending() as server:
         process = start(tmp_path, server)

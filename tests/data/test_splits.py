@@ -1,4 +1,4 @@
-"""Speakers dealt anew: every clip but the test list's, no speaker in two splits, one seed one deal."""
+"""Speaker-disjoint random splits of all clips except the test list's, reproducible by seed."""
 
 from dataclasses import replace
 
@@ -23,11 +23,11 @@ def splits(corpus):
     return corpus.training, corpus.validation, corpus.testing
 
 
-def test_it_deals_all_clips_but_those_of_the_test_list(corpus):
-    dealt = resplit(corpus, WORDS, 0)
-    clips = [clip for split in splits(dealt) for clip in split.clips]
+def test_all_clips_except_those_of_the_test_list_are_split(corpus):
+    split_again = resplit(corpus, WORDS, 0)
+    clips = [clip for split in splits(split_again) for clip in split.clips]
     assert sorted(clips) == sorted(corpus.training.clips + corpus.validation.clips)
-    for split in (dealt.validation, dealt.testing):
+    for split in (split_again.validation, split_again.testing):
         assert 0.1 * len(clips) <= len(split.clips) < 0.1 * len(clips) + 12  # a whole speaker at a time
 
 
@@ -48,18 +48,18 @@ def test_waveforms_and_labels_stay_with_their_clips(corpus):
             assert torch.equal(waveform, known[clip][0]) and label == known[clip][1]
 
 
-def test_the_deal_is_of_the_seed(corpus):
+def test_the_splits_depend_on_the_seed(corpus):
     first, again, other = (resplit(corpus, WORDS, seed).testing.clips for seed in (0, 0, 1))
     assert first == again != other
 
 
-def test_a_split_without_a_word_is_refused(corpus):
+def test_a_split_without_a_word_is_an_error(corpus):
     silent = [replace(split, labels=torch.zeros_like(split.labels)) for split in splits(corpus)]
-    with pytest.raises(KwsError, match="resplit: seed 0 leaves no .* clip of 'yes'; take another seed"):
+    with pytest.raises(KwsError, match="resplit: seed 0 leaves no .* clip of 'yes'; choose another seed"):
         resplit(replace(corpus, training=silent[0], validation=silent[1]), WORDS, 0)
 
 
-def test_a_run_on_a_deal_tests_no_clip_of_the_test_list(kws, work, data_dir):
+def test_a_run_with_resplit_tests_no_clip_of_the_test_list(kws, work, data_dir):
     listed = set(load(data_dir).testing.clips)
     assert kws("train", *TINY, "--resplit", f"--data_dir={data_dir}").status == 0
     (folder,) = (work / "runs").iterdir()

@@ -1,4 +1,4 @@
-"""The synthetic corpus: its layout, its sound as bytes, its safety."""
+"""The synthetic corpus: its layout, its sound, reproducible bytes, atomic installation."""
 
 import json
 import os
@@ -13,15 +13,21 @@ import pytest
 
 pytest.importorskip("espeakng_loader", reason="the extra `synthetic` is not installed")
 
-from kws.data.synthetic import corpus as synthetic
+from kws.data.layout import MARKER, OLD_SYNTHETIC_MARKER, clips_per_word, find, read_marker
+from kws.data.synthetic.corpus import generate
 from kws.errors import KwsError
 
 ROOT = Path(__file__).parents[2]
+LOCK = ".speech_commands_synthetic.lock"
 
 
 @pytest.fixture(scope="module")
 def corpus(tmp_path_factory):
-    return synthetic.speak(tmp_path_factory.mktemp("corpus"), clips=60, jobs=1)
+    return generate(tmp_path_factory.mktemp("corpus"), clips=60, jobs=1)
+
+
+def beside(folder):
+    return {path.name for path in folder.parent.iterdir()}
 
 
 def contents(folder):
@@ -55,7 +61,7 @@ def test_torchaudio_reads_it_as_speech_commands(corpus):
         for path, _, word, speaker, take in rows:
             assert path == f"{corpus.name}/{word}/{speaker}_nohash_{take}.wav"
     speakers = [{row[3] for row in rows} for rows in seen.values()]
-    assert len(set.union(*speakers)) == sum(map(len, speakers)), "a speaker stands in two splits"
+    assert len(set.union(*speakers)) == sum(map(len, speakers)), "a speaker is in two splits"
 
 
 def test_every_clip_is_audible_speech_commands_audio(corpus):
@@ -73,7 +79,7 @@ def test_every_clip_is_audible_speech_commands_audio(corpus):
 
 
 def test_yes_hisses_at_its_end_and_no_does_not(corpus):
-    """The words are what the folders say: the s of "yes" carries energy above 4 kHz, in most clips."""
+    """The folders have the right words: the s of "yes" carries energy above 4 kHz, in most clips."""
 
     def share_of_hiss(path):
         power = np.abs(np.fft.rfft(samples(path)[1].astype(float))) ** 2
@@ -83,29 +89,29 @@ def test_yes_hisses_at_its_end_and_no_does_not(corpus):
     assert yes > 5 * no
 
 
-def test_it_says_that_it_is_synthetic(corpus):
+def test_a_text_file_says_that_the_corpus_is_synthetic(corpus):
     text = (corpus / "SYNTHETIC.txt").read_text()
     assert "synthetic" in text and "espeak-ng 1." in text and "Clips: 60\n" in text and "seed 0" in text
 
 
-def test_same_seed_same_bytes_with_one_process_and_with_two(tmp_path):
-    one = synthetic.speak(tmp_path / "one", clips=300, jobs=1)
-    two = synthetic.speak(tmp_path / "two", clips=300, jobs=2)
+def test_the_same_seed_gives_the_same_bytes_with_one_process_and_with_two(tmp_path):
+    one = generate(tmp_path / "one", clips=300, jobs=1)
+    two = generate(tmp_path / "two", clips=300, jobs=2)
     assert contents(one) == contents(two)
-    other = synthetic.speak(tmp_path / "two", clips=30, seed=1)
-    again = synthetic.speak(tmp_path / "three", clips=30, seed=0)
+    other = generate(tmp_path / "two", clips=30, seed=1)
+    again = generate(tmp_path / "three", clips=30, seed=0)
     first, second = ({path.read_bytes() for path in folder.glob("*/*_nohash_*.wav")} for folder in (other, again))
     assert len(first) == len(second) == 30 and first.isdisjoint(second)
 
 
-def test_a_second_call_finds_it_and_other_arguments_replace_it(tmp_path):
+def test_a_second_call_changes_nothing_and_other_arguments_replace_the_corpus(tmp_path):
     reports = []
-    folder = synthetic.speak(tmp_path, clips=12, jobs=1, progress=lambda *report: reports.append(report))
+    folder = generate(tmp_path, clips=12, jobs=1, progress=lambda *report: reports.append(report))
     assert reports == [(n, 12) for n in range(1, 13)]
-    marker = (folder / ".complete").stat()
-    assert synthetic.speak(tmp_path, words=("yes", "no"), clips=12) == folder
-    assert (folder / ".complete").stat().st_ino == marker.st_ino, "made again without need"
-    synthetic.speak(tmp_path, words=("go", "left", "stop"), clips=12)
+    marker = (folder / MARKER).stat()
+    assert generate(tmp_path, words=("yes", "no"), clips=12) == folder
+    assert (folder / MARKER).stat().st_ino == marker.st_ino, "generated again without need"
+    generate(tmp_path, words=("go", "left", "stop"), clips=12)
     assert {path.name for path in folder.iterdir() if path.is_dir()} == {
         "_background_noise_",
         "go",
@@ -114,17 +120,28 @@ def test_a_second_call_finds_it_and_other_arguments_replace_it(tmp_path):
     }
     assert len(list(folder.glob("*/*_nohash_*.wav"))) == 12
     next(folder.glob("go/*.wav")).unlink()
-    synthetic.speak(tmp_path, words=("go", "left", "stop"), clips=12)
-    assert len(list(folder.glob("*/*_nohash_*.wav"))) == 12, "a clip is missing and nobody noticed"
-    assert [path.name for path in folder.parent.iterdir()] == [folder.name], "something is left over"
+    generate(tmp_path, words=("go", "left", "stop"), clips=12)
+    assert len(list(folder.glob("*/*_nohash_*.wav"))) == 12, "the missing clip was not noticed"
+    assert beside(folder) == {folder.name, LOCK}
+
+
+def test_a_corpus_with_the_former_marker_is_complete(tmp_path):
+    folder = generate(tmp_path, clips=13, jobs=1)
+    marker = read_marker(folder)
+    former = {"recipe": marker["recipe"], "words": ["no", "yes"], "clips": 13, "seed": 0, "espeak-ng": "1.52"}
+    (folder / MARKER).unlink()
+    (folder / OLD_SYNTHETIC_MARKER).write_text(json.dumps(former))
+    assert read_marker(folder)["clips"] == marker["clips"] == clips_per_word(["no", "yes"], 13) == {"no": 7, "yes": 6}
+    assert find(tmp_path, "synthetic", ("no", "yes")) == generate(tmp_path, clips=13) == folder
+    assert not (folder / MARKER).exists(), "generated again without need"
 
 
 @pytest.mark.skipif(os.name == "nt", reason="kills by POSIX signal")
-def test_a_killed_build_leaves_nothing_that_passes_for_whole(tmp_path):
+def test_a_killed_process_leaves_nothing_in_place_and_the_next_one_cleans_up(tmp_path):
     code = (
-        "import sys; from kws import synthetic\n"
-        "def tell(done, total):\n    print(done, flush=True)\n"
-        "synthetic.speak(sys.argv[1], clips=4000, jobs=1, progress=tell)"
+        "import sys; from kws.data.synthetic.corpus import generate\n"
+        "def report(done, total):\n    print(done, flush=True)\n"
+        "generate(sys.argv[1], clips=4000, jobs=1, progress=report)"
     )
     building = in_python(code, tmp_path)
     while int(building.stdout.readline()) < 20:
@@ -132,25 +149,26 @@ def test_a_killed_build_leaves_nothing_that_passes_for_whole(tmp_path):
     building.send_signal(signal.SIGKILL)
     building.communicate()
     folder = tmp_path / "SpeechCommands" / "speech_commands_synthetic"
-    assert not folder.exists() and not list(tmp_path.rglob(".complete"))
-    assert len(list(tmp_path.rglob("*_nohash_*.wav"))) >= 20  # it did stand in the middle of its work
-    for left in folder.parent.iterdir():
-        os.utime(left, (0, 0))  # as if it had been killed long ago
-    assert synthetic.speak(tmp_path, clips=12) == folder
+    assert not folder.exists() and not list(tmp_path.rglob(MARKER))
+    assert len(list(tmp_path.rglob("*_nohash_*.wav"))) >= 20  # it was killed in the middle of its work
+    assert generate(tmp_path, clips=12) == folder
     assert len(list(folder.glob("*/*_nohash_*.wav"))) == 12
-    assert [path.name for path in folder.parent.iterdir()] == [folder.name], "the dead build still lies there"
+    assert beside(folder) == {folder.name, LOCK}
 
 
-def test_processes_that_build_at_once_do_not_disturb_each_other(tmp_path):
-    code = "import sys; from kws.synthetic import speak; generate(sys.argv[1], clips=40, seed=int(sys.argv[2]))"
+def test_processes_can_generate_at_once(tmp_path):
+    code = (
+        "import sys; from kws.data.synthetic.corpus import generate\n"
+        "generate(sys.argv[1], clips=40, seed=int(sys.argv[2]))"
+    )
     builders = [in_python(code, tmp_path, seed) for seed in (5, 5, 6)]
     for builder in builders:
         _, error = builder.communicate(timeout=120)
         assert builder.returncode == 0, error
     folder = tmp_path / "SpeechCommands" / "speech_commands_synthetic"
-    seed = json.loads((folder / ".complete").read_text())["seed"]
-    assert contents(folder) == contents(synthetic.speak(tmp_path / "alone", clips=40, seed=seed))
-    assert [path.name for path in folder.parent.iterdir()] == [folder.name]
+    seed = read_marker(folder)["seed"]
+    assert contents(folder) == contents(generate(tmp_path / "alone", clips=40, seed=seed))
+    assert beside(folder) == {folder.name, LOCK}
 
 
 @pytest.mark.parametrize(
@@ -164,23 +182,25 @@ def test_processes_that_build_at_once_do_not_disturb_each_other(tmp_path):
         ({"words": ("yes", "_background_noise_")}, "'_background_noise_'"),
     ],
 )
-def test_arguments_that_make_no_corpus_are_refused(tmp_path, arguments, complaint):
+def test_invalid_arguments_are_errors(tmp_path, arguments, complaint):
     with pytest.raises(KwsError, match=complaint) as caught:
-        synthetic.speak(tmp_path, **arguments)
+        generate(tmp_path, **arguments)
     assert "\n" not in str(caught.value) and not list(tmp_path.iterdir())
 
 
-def test_a_folder_that_cannot_be_written_is_one_line(tmp_path):
+def test_a_folder_that_cannot_be_written_is_an_error(tmp_path):
     (tmp_path / "file").write_text("in the way")
-    with pytest.raises(KwsError, match="cannot write to .*choose another data_dir"):
-        synthetic.speak(tmp_path / "file", clips=12)
+    with pytest.raises(
+        KwsError, match=r"cannot be written \(Not a directory\); fix that, or choose another folder with --root"
+    ):
+        generate(tmp_path / "file", clips=12)
 
 
-def test_without_espeak_one_line_says_what_to_install(tmp_path):
+def test_a_missing_espeak_is_an_error_with_the_command_that_installs_it(tmp_path):
     code = (
         "import sys; sys.modules['espeakng_loader'] = None  # what an import of a missing package does\n"
-        "from kws import synthetic; from kws.errors import KwsError\n"
-        "try:\n    synthetic.speak(sys.argv[1], clips=12)\n"
+        "from kws.data.synthetic.corpus import generate; from kws.errors import KwsError\n"
+        "try:\n    generate(sys.argv[1], clips=12)\n"
         "except KwsError as error:\n    print(error)"
     )
     line, error = in_python(code, tmp_path).communicate(timeout=60)

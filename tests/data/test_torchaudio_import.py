@@ -1,11 +1,11 @@
-"""torchaudio imports beside any torch: plainly where it can, without its compiled extension where not."""
+"""torchaudio can be imported with any build of torch, without its compiled extension where that cannot load."""
 
 import subprocess
 import sys
 
 import pytest
 
-# A finder that makes torchaudio's extension unloadable, as beside a CPU build of torch (OSError) or another CUDA
+# A finder that makes torchaudio's extension unloadable, as with a CPU build of torch (OSError) or another CUDA
 # version (RuntimeError).
 BROKEN = """
 import sys
@@ -17,8 +17,8 @@ sys.meta_path.insert(0, Broken())
 """
 USE = """
 import torch
-from kws.audio import LogMelFilterBanks
-from kws.torchaudio_import import how, torchaudio
+from kws.data.torchaudio_import import how, torchaudio
+from kws.model.features import LogMelFilterBanks
 mel = torchaudio.transforms.MelSpectrogram(16000, n_fft=400, hop_length=160, n_mels=80)
 signal = torch.rand(2, 16000)
 assert torch.allclose(LogMelFilterBanks()(signal), torch.log(mel(signal) + 1e-6))
@@ -32,13 +32,13 @@ def run(code):
 
 
 @pytest.mark.parametrize("error", ("OSError", "RuntimeError"))
-def test_an_extension_that_cannot_load_is_left_out(error):
+def test_torchaudio_works_without_an_extension_that_cannot_load(error):
     result = run(BROKEN.format(error=error) + USE)
     assert result.returncode == 0, result.stderr
     assert result.stdout == ("without its compiled extension (libc10_cuda.so: cannot open shared object file)\n")
 
 
-def test_torchaudio_that_is_not_installed_stays_an_import_error():
-    result = run("import sys; sys.modules['torchaudio'] = None\nimport kws.torchaudio_import")
+def test_missing_torchaudio_is_an_import_error():
+    result = run("import sys; sys.modules['torchaudio'] = None\nimport kws.data.torchaudio_import")
     assert result.returncode == 1
     assert result.stderr.splitlines()[-1].startswith("ModuleNotFoundError: import of torchaudio halted")

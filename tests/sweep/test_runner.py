@@ -343,6 +343,6 @@ def test_missing_data_are_reported_once_before_anything_runs(kws_process, work, 
     assert done.status == 2
     [line] = done.err.splitlines()
     assert line.startswith(
-        f"kws: data: there is no folder {tmp_path}/nowhere/SpeechCommands/speech_commands_v0.02; fetch it"
+        f"kws: data: {tmp_path}/nowhere/SpeechCommands/speech_commands_v0.02 does not exist; run: kws data"
     )
     assert not (work / "runs").exists()

@@ -1,14 +1,16 @@
 """espeak-ng's speech synthesis, called through ctypes from the wheel `espeakng-loader`.
 
-espeak-ng is GPL-3.0 and optional: only `kws.synthetic` imports this module, and the library is loaded only
-while a corpus is made.
-Source of the calls: espeak-ng's public header, speak_lib.h.
+espeak-ng is GPL-3.0 and optional: the library is loaded only while a corpus is generated. The calls are those of its
+public header, speak_lib.h.
 """
 
 import ctypes
 from pathlib import Path
+from types import ModuleType
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from kws.errors import KwsError
 
@@ -19,21 +21,21 @@ _RATE, _VOLUME, _PITCH, _RANGE = 1, 2, 3, 4
 _CALLBACK = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.POINTER(ctypes.c_short), ctypes.c_int, ctypes.c_void_p)
 
 
-def variants():
-    """Names of espeak-ng's voice variants, sorted; any language can be spoken in any. Raises KwsError."""
+def variants() -> list[str]:
+    """Return the names of espeak-ng's voice variants, sorted; each works with any language. Raises KwsError."""
     return sorted(path.name for path in Path(_loader().get_data_path(), "voices", "!v").iterdir())
 
 
 class Espeak:
     """The one synthesiser of a process.
 
-    Its sound depends a little on what it said before (flutter, breath noise). For the same samples
-    again, say the same things in the same order in a fresh process.
+    Its sound depends a little on what it synthesized before (flutter, breath noise): the same samples need the same
+    calls in the same order in a fresh process.
 
     Raises KwsError where the wheel is missing or its library does not load.
     """
 
-    def __init__(self):
+    def __init__(self) -> None:
         loader = _loader()
         try:
             self._library = ctypes.CDLL(loader.get_library_path())
@@ -43,24 +45,26 @@ class Espeak:
         rate = self._library.espeak_Initialize(_AUDIO_OUTPUT_SYNCHRONOUS, 0, data.encode(), 0)
         if rate <= 0:
             raise KwsError(f"espeak-ng does not start with its data {data}: {_REINSTALL}")
-        self._library.espeak_ng_SetRandSeed(ctypes.c_long(1))  # it starts from the clock otherwise
-        self.sample_rate = rate
-        self._chunks = []
-        self._callback = _CALLBACK(self._receive)  # kept: ctypes frees a callback that nobody holds
+        self._library.espeak_ng_SetRandSeed(ctypes.c_long(1))  # its default is the clock
+        self.sample_rate: int = rate
+        self._chunks: list[NDArray[np.int16]] = []
+        self._callback = _CALLBACK(self._receive)  # an attribute, as ctypes frees a callback without references
         self._library.espeak_SetSynthCallback(self._callback)
         self._library.espeak_Info.restype = ctypes.c_char_p
-        self.version = self._library.espeak_Info(None).decode()
+        self.version: str = self._library.espeak_Info(None).decode()
 
-    def _receive(self, samples, count, _events):
+    def _receive(self, samples: Any, count: int, _events: object) -> int:
         if samples and count:
             self._chunks.append(np.ctypeslib.as_array(samples, shape=(count,)).copy())
         return 0
 
-    def say(self, voice, text, rate=175, volume=100, pitch=50, pitch_range=50):
-        """Speak `text` and return it as int16 samples at `sample_rate` (22,050 Hz), shape (n_samples,).
+    def synthesize(
+        self, voice: str, text: str, rate: float = 175, volume: float = 100, pitch: float = 50, pitch_range: float = 50
+    ) -> NDArray[np.int16]:
+        """Return `text` as speech: int16 samples at `sample_rate` (22,050 Hz), shape (n_samples,).
 
-        `voice` is a language, or LANGUAGE+VARIANT; rate is in words a minute (80 to 450),
-        volume 0 to 200, pitch and pitch_range 0 to 100. Raises ValueError on an unknown voice.
+        `voice` is a language, or LANGUAGE+VARIANT; rate is in words per minute (80 to 450), volume 0 to 200, pitch and
+        pitch_range 0 to 100. Raises ValueError on an unknown voice.
         """
         if self._library.espeak_SetVoiceByName(voice.encode()) != 0:
             raise ValueError(f"espeak-ng has no voice {voice!r}")
@@ -73,11 +77,10 @@ class Espeak:
         return np.concatenate(self._chunks) if self._chunks else np.zeros(0, np.int16)
 
 
-def _loader():
+def _loader() -> ModuleType:
     try:
         import espeakng_loader
     except ImportError:
-        raise KwsError(
-            "espeak-ng, which speaks the synthetic corpus, is not installed: pip install espeakng-loader"
-        ) from None
-    return espeakng_loader
+        raise KwsError("espeak-ng for the synthetic corpus is not installed: pip install espeakng-loader") from None
+    module: ModuleType = espeakng_loader
+    return module
