@@ -94,7 +94,7 @@ def misclassified_section(study: Study, data_dir: str | Path | None) -> str:
     if any(clip.wav for clip in clips):
         lead += " Pictures show the log-mel over one second, 0 to 8 kHz from bottom to top."
     if not all(clip.wav for clip in clips):
-        lead += " Clips without a player were not found; set <code>--data_dir</code> to the folder that holds SpeechCommands/."
+        lead += " Clips without a player were not found: <code>--data_dir</code> sets where SpeechCommands/ is."
     items = "".join(map(_clip, clips))
     return f'<h3>Misclassified clips</h3><p class="lead">{lead}</p><ul class="clips">{items}</ul>'
 
