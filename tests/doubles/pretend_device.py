@@ -1,9 +1,9 @@
-"""`kws train` on a device that is not the CPU, where there is none: the CPU's memory behind tensors that say otherwise.
+"""`kws train` on a pretend device: CPU memory behind tensors that report another device.
 
     python pretend_device.py FLAGS
 
-An operation between a tensor here and one on the device fails, as on a GPU. What a training epoch fetches from the
-device is counted; the counts of all epochs are printed as JSON. It changes torch for the whole process.
+An operation between a CPU tensor and one on the device fails, as on a GPU. Reads from the device are counted in each
+training epoch, and the counts are printed as JSON. This script changes torch for the whole process.
 """
 
 import json
@@ -23,18 +23,18 @@ DEVICE = torch.device("pretend:0")
 ATEN = torch.ops.aten
 
 
-class Away(torch.Tensor):
-    """A tensor on the device; `here` has its numbers."""
+class DeviceTensor(torch.Tensor):
+    """A tensor on the device; `data_on_cpu` has its numbers."""
 
     @staticmethod
-    def __new__(cls, here):
-        layout = {"strides": here.stride(), "storage_offset": here.storage_offset(), "dtype": here.dtype}
-        tensor = torch.Tensor._make_wrapper_subclass(cls, here.size(), **layout, device=DEVICE)
-        tensor.here = here
+    def __new__(cls, data):
+        layout = {"strides": data.stride(), "storage_offset": data.storage_offset(), "dtype": data.dtype}
+        tensor = torch.Tensor._make_wrapper_subclass(cls, data.size(), **layout, device=DEVICE)
+        tensor.data_on_cpu = data
         return tensor
 
     def __reduce_ex__(self, protocol):
-        return Away, (self.here,)
+        return DeviceTensor, (self.data_on_cpu,)
 
     @classmethod
     def __torch_dispatch__(cls, operation, types, arguments=(), options=None):
@@ -42,43 +42,45 @@ class Away(torch.Tensor):
 
 
 class Pretend(TorchDispatchMode):
-    """Needed for what has no tensor among its arguments, such as torch.arange(…, device=…)."""
+    """Needed for operations without a tensor argument, such as torch.arange(…, device=…)."""
 
     def __torch_dispatch__(self, operation, types, arguments=(), options=None):
         return run(operation, arguments, options or {})
 
 
-fetched = 0
+reads = 0
 
 
 def run(operation, arguments, options):
-    global fetched
+    global reads
     tensors = [leaf for leaf in tree_leaves((arguments, options)) if isinstance(leaf, torch.Tensor)]
-    away = [tensor for tensor in tensors if isinstance(tensor, Away)]
+    on_device = [tensor for tensor in tensors if isinstance(tensor, DeviceTensor)]
     device = options.get("device")
     copies = operation in (ATEN._to_copy.default, ATEN.copy_.default)
-    strangers = [tensor for tensor in tensors if not isinstance(tensor, Away) and tensor.dim()]
-    if away and strangers and not copies:
+    on_cpu = [tensor for tensor in tensors if not isinstance(tensor, DeviceTensor) and tensor.dim()]
+    if on_device and on_cpu and not copies:
         raise RuntimeError(f"{operation}: tensors on the device and on the CPU, {[tensor.shape for tensor in tensors]}")
     if device is not None:
-        result_away = device.type == DEVICE.type
+        result_on_device = device.type == DEVICE.type
         options = options | {"device": torch.device("cpu")}
     else:
-        result_away = isinstance(arguments[0], Away) if operation is ATEN.copy_.default else bool(away)
-    fetched += bool(away) and (operation is ATEN._local_scalar_dense.default or copies and not result_away)
-    result = operation(*tree_map(_here, arguments), **tree_map(_here, options))
-    known = {id(tensor.here): tensor for tensor in away}  # in-place operations return what they were given
+        result_on_device = (
+            isinstance(arguments[0], DeviceTensor) if operation is ATEN.copy_.default else bool(on_device)
+        )
+    reads += bool(on_device) and (operation is ATEN._local_scalar_dense.default or copies and not result_on_device)
+    result = operation(*tree_map(_to_cpu, arguments), **tree_map(_to_cpu, options))
+    known = {id(tensor.data_on_cpu): tensor for tensor in on_device}  # in-place operations return their argument
 
     def wrap(value):
-        if not (result_away and isinstance(value, torch.Tensor)):
+        if not (result_on_device and isinstance(value, torch.Tensor)):
             return value
-        return known[id(value)] if id(value) in known else Away(value)
+        return known[id(value)] if id(value) in known else DeviceTensor(value)
 
     return tree_map(wrap, result)
 
 
-def _here(value):
-    return value.here if isinstance(value, Away) else value
+def _to_cpu(value):
+    return value.data_on_cpu if isinstance(value, DeviceTensor) else value
 
 
 def main(flags):
@@ -86,15 +88,15 @@ def main(flags):
     train_epoch, read = training.TrainingRun.train_epoch, checkpoints.read
 
     def counted(self, epoch):
-        before = fetched
+        before = reads
         result = train_epoch(self, epoch)
-        counts.append(fetched - before)
+        counts.append(reads - before)
         return result
 
     training.TrainingRun.train_epoch = counted
     training.choose_device = lambda name: DEVICE
-    torch.serialization.add_safe_globals([Away])
-    checkpoints.read = lambda path, device="cpu": read(path)  # an Away comes back as one
+    torch.serialization.add_safe_globals([DeviceTensor])
+    checkpoints.read = lambda path, device="cpu": read(path)  # a DeviceTensor is loaded as one
     with Pretend():
         status = cli.main(["train", *flags])
     print(json.dumps(counts))

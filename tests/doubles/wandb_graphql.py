@@ -1,8 +1,7 @@
-"""The stand-in W&B server's answers to the client's GraphQL operations.
+"""The GraphQL operations of the stand-in W&B server.
 
-The names and fields are those that wandb 0.31.0 was seen to send and to read. An answer holds every field
-that any caller selects; GraphQL's selection itself is not carried out. An operation that is not here is an
-error and is written to `State.unknown`.
+Names and fields are those that wandb 0.31.0 sends and reads. An answer has every field that any caller selects;
+GraphQL's selection is not implemented. An unknown operation is an error and is recorded in `State.unknown`.
 """
 
 import base64
@@ -15,7 +14,7 @@ from doubles.wandb_records import ENTITY, Agent, Artifact, Refused, Run, Sweep, 
 
 
 class State(SweepOperations, ArtifactOperations):
-    """Everything that arrived, and one method for each GraphQL operation, named like it."""
+    """Everything that the server received, and one method per GraphQL operation, of the same name."""
 
     def __init__(self, url: str, seed: int = 0):
         self.url = url
@@ -30,7 +29,7 @@ class State(SweepOperations, ArtifactOperations):
         self._chance = random.Random(seed)
 
     def answer(self, query: str, variables: dict) -> dict:
-        """The `data` of a GraphQL request. Raises Refused."""
+        """Return the `data` of the answer to a GraphQL request. Raises Refused."""
         found = re.search(r"\b(?:query|mutation)\s+(\w+)", query)
         name = found.group(1) if found else query[:60]
         self.operations.append(name)
@@ -43,7 +42,7 @@ class State(SweepOperations, ArtifactOperations):
     def _id(self, length: int = 8) -> str:
         return "".join(self._chance.choices("abcdefghijklmnopqrstuvwxyz0123456789", k=length))
 
-    # Who is asking.
+    # The account, and what the server supports.
     def Viewer(self, v):
         viewer = {
             "id": "VXNlcjox",
@@ -176,7 +175,7 @@ class State(SweepOperations, ArtifactOperations):
                 "lastStep": rows[-1]["_step"] if rows else -1,
                 "keys": {key: {} for row in rows for key in row},
             },
-            # A run that an agent was told of but that has not begun has none: nothing to resume.
+            # A run assigned to an agent but not yet started has none: nothing to resume.
             "wandbConfig": json.dumps({"t": {}}) if "_wandb" in run.raw_config else None,
             "history": [json.dumps(row) for row in rows],
             "parquetHistory": {"parquetUrls": [], "liveData": rows},
@@ -192,7 +191,7 @@ class State(SweepOperations, ArtifactOperations):
             self._project(v.get("project") or "uncategorized")
             run = Run(name, v.get("project") or "uncategorized", f"storage-{name}", now())
             self.runs[name] = run
-        if v.get("name") and run.state != "running":  # a process began it; an edit sends an id
+        if v.get("name") and run.state != "running":  # a process started it; an edit sends an id
             run.resumed += run.state != "pending"
             run.state, run.exit_code, run.preempting = "running", None, False
         if v.get("config"):
@@ -303,7 +302,7 @@ class State(SweepOperations, ArtifactOperations):
         return f"{self.url}/storage/{kind}/{owner}/{name}"
 
     def stream(self, name: str, sent: dict) -> dict:
-        """One request of the file stream: rows of history, the summary, console lines, the end of the run."""
+        """Store one request of the file stream: history rows, summary, console lines, the end of the run."""
         run = self._run(name)
         for file, chunk in (sent.get("files") or {}).items():
             offset, lines = chunk["offset"], chunk["content"]

@@ -1,4 +1,4 @@
-"""The stand-in W&B server's answers about sweeps, agents and artifacts; see wandb_graphql.py."""
+"""The sweep, agent and artifact operations of the stand-in W&B server; see wandb_graphql.py."""
 
 import json
 from collections import deque
@@ -8,7 +8,7 @@ from doubles.wandb_records import Agent, Artifact, Refused, Run, Sweep, draw, ed
 
 
 class SweepOperations:
-    """Sweeps and their agents: every cell is handed out once, and again where its run was preempted."""
+    """Sweeps and their agents: every trial is assigned once, and again if its run was preempted."""
 
     def UpsertSweep(self, v):
         if v.get("id") in self.sweeps:
@@ -18,8 +18,8 @@ class SweepOperations:
             config = yaml.safe_load(v["config"])
             project = v.get("projectName") or config.get("project") or "uncategorized"
             self._project(project)
-            cells = grid(config["parameters"]) if config["method"] == "grid" else []
-            waiting = deque((self._id(), cell) for cell in cells)
+            trials = grid(config["parameters"]) if config["method"] == "grid" else []
+            waiting = deque((self._id(), trial) for trial in trials)
             sweep = Sweep(self._id(), project, config, v["config"], waiting)
             self.sweeps[sweep.id] = sweep
         answer = {"name": sweep.id, "project": self._project(sweep.project)}
@@ -49,7 +49,7 @@ class SweepOperations:
             "controller": None,
             "scheduler": None,
             "runs": edges(runs),
-            "runCountExpected": None if sweep.drawn_for_ever else len(grid(sweep.config["parameters"])),
+            "runCountExpected": None if sweep.is_unbounded else len(grid(sweep.config["parameters"])),
             "agents": edges(agents),
             "agent": named,
             "controllerRunName": None,
@@ -93,7 +93,7 @@ class SweepOperations:
         return {"agentHeartbeat": {"agent": {"id": agent.id}, "commands": commands}}
 
     def _commands(self, agent: Agent, alive: dict) -> list[dict]:
-        """What the agent is to do next; it works on one run at a time."""
+        """Return the next commands for an agent, which does one run at a time."""
         sweep = self.sweeps[agent.sweep]
         if any(alive.values()):
             ended = sweep.state in ("STOPPED", "CANCELED")
@@ -101,44 +101,44 @@ class SweepOperations:
             return [{"type": "stop", "run_id": run} for run in stops]
         if agent.run is not None:
             run, agent.run = self.runs[agent.run], None
-            if run.state in ("pending", "running"):  # the process ended without a word
+            if run.state in ("pending", "running"):  # the process ended without reporting a state
                 run.state = "crashed"
         limit = sweep.config.get("run_cap", float("inf"))
-        if sweep.drawn_for_ever and not sweep.waiting and len(set(sweep.handed_out)) < limit:
+        if sweep.is_unbounded and not sweep.waiting and len(set(sweep.assigned)) < limit:
             sweep.waiting.append((self._id(), draw(sweep.config["parameters"], self._chance)))
         if sweep.state in ("STOPPED", "CANCELED"):
             return [{"type": "exit"}]
         if sweep.waiting:
-            return [self._hand_out(sweep, agent)]
-        if any(self.runs[run].state in ("pending", "running") for run in sweep.handed_out):
-            return []  # another agent's run may yet be preempted and come back
+            return [self._assign(sweep, agent)]
+        if any(self.runs[run].state in ("pending", "running") for run in sweep.assigned):
+            return []  # another agent's run may still be preempted and requeued
         sweep.state = "FINISHED"
         return [{"type": "exit"}]
 
     def requeue(self, run: Run):
-        """A preempted run of a sweep goes to the next agent; it brings its whole config, `_wandb` included."""
+        """Queue a preempted run for the next agent, with its complete config, `_wandb` included."""
         keys = [*self.sweeps[run.sweep].config["parameters"], "_wandb"]
         self.sweeps[run.sweep].waiting.append((run.id, {key: run.raw_config[key] for key in keys}))
 
-    def _hand_out(self, sweep: Sweep, agent: Agent) -> dict:
-        name, cell = sweep.waiting.popleft()
+    def _assign(self, sweep: Sweep, agent: Agent) -> dict:
+        name, trial = sweep.waiting.popleft()
         requeued = name in self.runs
         if not requeued:
-            self.runs[name] = Run(name, sweep.project, f"storage-{name}", now(), "pending", dict(cell))
+            self.runs[name] = Run(name, sweep.project, f"storage-{name}", now(), "pending", dict(trial))
             self.runs[name].sweep = sweep.id
         sweep.state, agent.run = "RUNNING", name
-        sweep.handed_out.append(name)
+        sweep.assigned.append(name)
         agent.runs.append(name)
         return {
             "type": "resume" if requeued else "run",
             "run_id": name,
-            "args": cell,
+            "args": trial,
             "program": sweep.config.get("program", ""),
         }
 
 
 class ArtifactOperations:
-    """Versions of artifacts, from the first word of the client to the commit, and the reading of them."""
+    """Versions of artifacts, from creation to commit, and reading them."""
 
     def _artifact(self, artifact: Artifact | None) -> dict | None:
         if artifact is None:
@@ -185,7 +185,7 @@ class ArtifactOperations:
         }
 
     def _named(self, project: str, name: str) -> Artifact | None:
-        """The artifact of `collection:alias`, or of `collection:vN`."""
+        """Return the artifact `collection:alias` or `collection:vN`."""
         collection, _, alias = name.partition(":")
         for artifact in reversed(self.artifacts.values()):
             names = [*artifact.aliases, f"v{artifact.version}"]

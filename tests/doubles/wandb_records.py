@@ -1,4 +1,4 @@
-"""What the stand-in W&B server remembers, as plain Python, and the filters of `wandb.Api().runs` over it."""
+"""The records of the stand-in W&B server, and the filters of `wandb.Api().runs` on them."""
 
 import itertools
 import random
@@ -11,12 +11,12 @@ ENTITY = "tester"
 
 
 class Refused(Exception):
-    """The operation is unknown, or what it names does not exist."""
+    """The operation is unknown, or the object that it names does not exist."""
 
 
 @dataclass
 class Run:
-    """One run as it arrived. `history` maps the offset of a row to the row."""
+    """One run as received. `history` maps the offset of a row to the row."""
 
     id: str
     project: str
@@ -26,7 +26,7 @@ class Run:
     raw_config: dict = field(default_factory=dict)
     summary: dict = field(default_factory=dict)
     history: dict = field(default_factory=dict)
-    rewritten: list = field(default_factory=list)  # offsets that came twice with different rows
+    rewritten: list = field(default_factory=list)  # offsets received twice with different rows
     events: int = 0
     console: int = 0
     files: dict = field(default_factory=dict)
@@ -47,7 +47,7 @@ class Run:
 
     @property
     def config(self) -> dict:
-        """The settings without W&B's own `_wandb` entry."""
+        """The config without W&B's own `_wandb` entry."""
         return {key: entry.get("value") for key, entry in self.raw_config.items() if key != "_wandb"}
 
     @property
@@ -56,24 +56,24 @@ class Run:
 
     @property
     def gaps(self) -> list:
-        """Offsets below the highest one that never arrived."""
+        """Offsets below the highest one that were never received."""
         return sorted(set(range(max(self.history, default=-1) + 1)) - set(self.history))
 
 
 @dataclass
 class Sweep:
-    """A sweep: its cells that wait (run id, arguments), and the runs that were handed out, in order."""
+    """A sweep: its waiting trials (run id, arguments), and the run ids assigned to agents, in order."""
 
     id: str
     project: str
     config: dict
     text: str
     waiting: deque
-    handed_out: list = field(default_factory=list)
+    assigned: list = field(default_factory=list)
     state: str = "PENDING"
 
     @property
-    def drawn_for_ever(self) -> bool:
+    def is_unbounded(self) -> bool:
         return self.config["method"] != "grid"
 
 
@@ -87,7 +87,7 @@ class Agent:
 
 @dataclass
 class Artifact:
-    """One version. `files` maps a path to its bytes; `manifest` is W&B's own JSON."""
+    """One version of an artifact. `files` maps a path to its bytes; `manifest` is W&B's own JSON."""
 
     id: str
     name: str
@@ -111,7 +111,7 @@ def now() -> str:
 
 
 def edges(nodes: list, first: int | None = None, after: str | None = None) -> dict:
-    """A GraphQL connection over `nodes`; the cursor is the number of nodes before and with it."""
+    """Return a GraphQL connection over `nodes`; the cursor of a node is its position, counted from 1."""
     start = int(after or 0)
     shown = nodes[start : start + first] if first else nodes[start:]
     end = start + len(shown)
@@ -123,17 +123,17 @@ def edges(nodes: list, first: int | None = None, after: str | None = None) -> di
 
 
 def grid(parameters: dict) -> list[dict]:
-    """Every cell of a grid search as `{key: {"value": value}}`, constants included."""
+    """Return the trials of a grid search as `{key: {"value": value}}`, constants included."""
     axes = [spec["values"] if "values" in spec else [spec["value"]] for spec in parameters.values()]
     return [
-        {key: {"value": value} for key, value in zip(parameters, cell, strict=True)}
-        for cell in itertools.product(*axes)
+        {key: {"value": value} for key, value in zip(parameters, trial, strict=True)}
+        for trial in itertools.product(*axes)
     ]
 
 
 def draw(parameters: dict, chance: random.Random) -> dict:
-    """One cell of a random search: listed values, integer and uniform ranges, log-uniform values."""
-    cell = {}
+    """Return one trial of a random search: listed values, integer and uniform ranges, log-uniform values."""
+    trial = {}
     for key, spec in parameters.items():
         if "min" not in spec:
             value = chance.choice(spec["values"]) if "values" in spec else spec["value"]
@@ -143,12 +143,12 @@ def draw(parameters: dict, chance: random.Random) -> dict:
             value = spec["min"] * (spec["max"] / spec["min"]) ** chance.random()
         else:
             value = chance.uniform(spec["min"], spec["max"])
-        cell[key] = {"value": value}
-    return cell
+        trial[key] = {"value": value}
+    return trial
 
 
 def lookup(run: Run, path: str):
-    """The value of a run that a filter's or an order's key means, such as `config.n_mels.value`."""
+    """Return the value of a run for the key of a filter or an order, such as `config.n_mels.value`."""
     head, _, rest = path.partition(".")
     if head in ("config", "summary_metrics"):
         values = run.config if head == "config" else run.summary
@@ -187,7 +187,7 @@ COMPARISONS = {
 
 
 def matches(run: Run, wanted: dict) -> bool:
-    """Whether the run satisfies a filter in the MongoDB words that `wandb.Api().runs(filters=...)` takes."""
+    """Whether the run matches a MongoDB filter as `wandb.Api().runs(filters=...)` takes it."""
     for key, want in (wanted or {}).items():
         if key in ("$and", "$or"):
             if not (all if key == "$and" else any)(matches(run, part) for part in want):

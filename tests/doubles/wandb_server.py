@@ -4,9 +4,9 @@
         subprocess.run([...], env=server.environment(tmp_path))
         server.runs["abc"].rows
 
-It is a reading of the client (wandb 0.31.0), not of the server. What arrives is in `runs`, `sweeps`,
-`artifacts`, `views`; `unknown` names what it had no answer for. Faults on demand: `fail`, `stop` and `start`,
-`down`, `delay`, `reject_key`.
+It is based on the client (wandb 0.31.0), not on the server. What it receives is in `runs`, `sweeps`, `artifacts` and
+`views`; `unknown` lists the requests it has no answer for. Faults on demand: `fail`, `stop` and `start`, `down`,
+`delay`, `reject_key`.
 """
 
 import gzip
@@ -45,14 +45,14 @@ class _Listener(ThreadingHTTPServer):
         super().shutdown_request(request)
 
     def handle_error(self, request, address):
-        """A client that went away is no news; anything else is the test's business."""
+        """Record every error except a client that disconnected."""
         error = sys.exc_info()[1]
         if not isinstance(error, OSError):
             self.owner.crashes.append(repr(error))
 
 
 class WandbServer:
-    """The server; a context manager. State (runs, sweeps, ...) outlives `stop` and `start`."""
+    """The server, a context manager. Its state (runs, sweeps, ...) is kept over `stop` and `start`."""
 
     def __init__(self, seed: int = 0):
         self._listener = _Listener(0, self)
@@ -83,11 +83,11 @@ class WandbServer:
         self.stop()
 
     def artifact(self, name: str):
-        """The newest version of an artifact that was committed."""
+        """Return the newest committed version of an artifact."""
         return [one for one in self.artifacts.values() if one.name == name and one.state == "COMMITTED"][-1]
 
     def environment(self, folder, **more: str) -> dict[str, str]:
-        """The whole environment of a process whose W&B client talks to this server and writes under `folder`.
+        """Return the complete environment of a process whose W&B client uses this server and writes to `folder`.
 
         `python` and `wandb` are those of this interpreter; the client retries soon after a failure.
         """
@@ -111,15 +111,15 @@ class WandbServer:
         }
 
     def fail(self, share: float, status: int = 503):
-        """From now on this share of the requests gets `status`, half of them after taking effect."""
+        """From now on, answer this share of the requests with `status`, half of them after they took effect."""
         self._share, self._status = share, status
 
     def reject_key(self, rejected: bool = True):
-        """From now on the key is wrong: 401."""
+        """From now on, reject the API key with status 401."""
         self.key_rejected = rejected
 
     def stop(self):
-        """Go away: the port refuses connections, the open ones are cut."""
+        """Stop: the port refuses connections, open ones are closed."""
         listener, self._listener = self._listener, None
         if listener is None:
             return
@@ -131,15 +131,15 @@ class WandbServer:
             try:
                 connection.shutdown(socket.SHUT_RDWR)
             except OSError:
-                pass  # it was gone already
+                pass  # already closed
 
     def start(self):
-        """Come back on the same port."""
+        """Start again on the same port."""
         self._listener = _Listener(self.port, self)
         self._serve()
 
     def down(self, seconds: float):
-        """Go away now and come back after `seconds`; returns at once."""
+        """Stop now and start again after `seconds`; returns at once."""
         self.stop()
         self._timer = threading.Timer(seconds, self.start)
         self._timer.start()
@@ -149,7 +149,7 @@ class WandbServer:
         self._thread.start()
 
     def draw_fault(self) -> str | None:
-        """None, or when to fail this request: "before" or "after" it takes effect."""
+        """Return None, or when to fail this request: "before" or "after" it takes effect."""
         self.requests += 1
         if self._chance.random() >= self._share:
             return None

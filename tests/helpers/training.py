@@ -1,4 +1,4 @@
-"""Runs of kws as processes of their own on a tiny corpus, for the tests that watch them from outside."""
+"""Runs of kws in new processes on a tiny corpus, for the tests that observe them from outside."""
 
 import csv
 import json
@@ -12,28 +12,28 @@ from helpers.corpus import make_corpus
 from kws.config import resolve
 
 ROOT = Path(__file__).parents[2]
-CLOCKS = ("time/", "_timestamp", "_runtime", "_wandb")
+TIMES = ("time/", "_timestamp", "_runtime", "_wandb")
 
 
-def make_surroundings(folder):
-    """A folder to run in, with a corpus of 8 training, 8 validation and 8 test clips in `data`."""
+def make_work_folder(folder):
+    """Return `folder` with a corpus of 8 training, 8 validation and 8 test clips in `data`."""
     make_corpus(folder / "data", speakers=12, takes=1)
     return folder
 
 
 def environment(server, folder, **more):
-    """The environment of a kws process whose W&B server is `server` and whose corpus is in `folder`."""
+    """Return the environment of a kws process whose W&B server is `server` and whose corpus is in `folder`."""
     defaults = {
         "KWS_DATA": f"{folder}/data",
         "PYTHONPATH": str(ROOT),
         "OMP_NUM_THREADS": "1",
         "WANDB_INIT_TIMEOUT": "90",
-    }  # a loaded machine is not a server that is away
+    }  # on a loaded machine the server must not count as unreachable
     return server.environment(folder, **defaults | more)
 
 
 def start(server, folder, *flags, **variables):
-    """Start `python -m kws.train FLAGS` in `folder`; its output comes as one text on stdout."""
+    """Start `python -m kws.train FLAGS` in `folder`, with stderr merged into stdout."""
     return subprocess.Popen(
         [sys.executable, "-m", "kws.train", *flags],
         cwd=folder,
@@ -45,7 +45,7 @@ def start(server, folder, *flags, **variables):
 
 
 def train(server, folder, *flags, **variables):
-    """Do a run to its end; what it printed."""
+    """Do a complete run and return its output."""
     process = start(server, folder, *flags, **variables)
     printed = process.communicate(timeout=150)[0]
     assert process.returncode == 0, printed
@@ -53,7 +53,7 @@ def train(server, folder, *flags, **variables):
 
 
 def wait_for_epochs(run_folder, epochs, process, seconds=60):
-    """Wait until metrics.csv holds so many epochs while `process` runs."""
+    """Wait until metrics.csv has `epochs` rows while `process` runs."""
     end = time.monotonic() + seconds
     while not (run_folder / "metrics.csv").is_file() or len(rows(run_folder)) < epochs:
         assert process.poll() is None, process.communicate()
@@ -62,22 +62,22 @@ def wait_for_epochs(run_folder, epochs, process, seconds=60):
 
 
 def rows(run_folder):
-    """metrics.csv as a list of {column: number}."""
+    """Return metrics.csv as a list of {column: number}."""
     with open(run_folder / "metrics.csv") as file:
         return [{key: float(value) for key, value in row.items()} for row in csv.DictReader(file)]
 
 
-def unclocked(row):
-    """A row or summary without what the clock says."""
-    return {key: value for key, value in row.items() if not key.startswith(CLOCKS)}
+def without_times(row):
+    """Return a row or summary without its times."""
+    return {key: value for key, value in row.items() if not key.startswith(TIMES)}
 
 
 def read(run_folder, name):
     return json.loads((run_folder / name).read_text())
 
 
-def assert_arrived(server, run_folder, epochs):
-    """Everything that the run folder says about a finished run arrived at the server, once."""
+def assert_uploaded(server, run_folder, epochs):
+    """Everything in the run folder of a finished run is on the server, once."""
     run = server.runs[run_folder.name]
     recorded, summary = read(run_folder, "config.json"), read(run_folder, "summary.json")
     assert (run.state, run.exit_code) == ("finished", 0)
@@ -90,7 +90,7 @@ def assert_arrived(server, run_folder, epochs):
     [every] = [metric for metric in metrics if metric.get("2") == "*"]
     assert metrics[every["5"] - 1]["1"] == "epoch"  # the x axis of every metric
     assert set(run.config) == set(recorded)
-    # A swept key stays as the sweep wrote it ("1e-3"): W&B locks it, and who reads it back resolves it.
+    # A swept key stays as the sweep wrote it ("1e-3"): W&B locks it, and readers resolve it.
     assert recorded | run.config | resolve(("run.config", run.config)).as_dict() == recorded
     assert (run.group, run.tags) == (recorded["study"], [recorded["study"], recorded["data"]])
     assert run.display_name == recorded["run_name"]

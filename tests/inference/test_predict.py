@@ -1,4 +1,4 @@
-"""kws predict: a trained run hears files of any rate, length and channel count; what is no audio is refused by name."""
+"""kws predict classifies files of any rate, length and channel count; files that are not audio are rejected by name."""
 
 import json
 
@@ -9,8 +9,8 @@ from conftest import finish, start
 from helpers.corpus import make_corpus
 
 
-def say(label, samples=16000, loudness=0.5):
-    """A "no" that falls (label 0) or a "yes" that rises (label 1) in a little noise, as tests/corpus.py makes them."""
+def synthesize(label, samples=16000, loudness=0.5):
+    """Return a falling "no" (label 0) or a rising "yes" (label 1) with some noise, as tests/helpers/corpus.py does."""
     frequency = np.linspace(*((700, 300), (1500, 3000))[label], samples)
     sound = loudness * np.hanning(samples) * np.sin(2 * np.pi * np.cumsum(frequency) / 16000)
     return sound + 0.02 * np.random.default_rng(label).standard_normal(samples)
@@ -23,14 +23,14 @@ def resample(sound, rate):
 
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory):
-    """A folder with a run that tells the two words apart, as `runs/heard`."""
+    """A folder with a run that has learned the two words: `runs/trained`."""
     folder = tmp_path_factory.mktemp("predict")
     make_corpus(folder / "data", speakers=40)
     settings = ("--channels=16", "--epochs=6", "--batch_size=16", "--augment=false", "--data_dir=data")
-    environment = {"WANDB_MODE": "disabled", "WANDB_RUN_ID": "heard", "KWS_CACHE": str(folder / "cache")}
+    environment = {"WANDB_MODE": "disabled", "WANDB_RUN_ID": "trained", "KWS_CACHE": str(folder / "cache")}
     outcome = finish(start("train", *settings, cwd=folder, env=environment))
     assert outcome.status == 0, outcome.err
-    assert json.loads((folder / "runs" / "heard" / "summary.json").read_text())["test/accuracy"] == 1
+    assert json.loads((folder / "runs" / "trained" / "summary.json").read_text())["test/accuracy"] == 1
     return folder
 
 
@@ -40,27 +40,29 @@ def here(trained, tmp_path, monkeypatch):
     return trained / "runs"
 
 
-def test_words_of_any_rate_length_and_channel_count_are_heard(here, kws):
+def test_files_of_any_rate_length_and_channel_count_are_classified(here, kws):
     files = {}
     for label, word in enumerate(("no", "yes")):
-        files[f"{word}.wav"] = (say(label), 16000, word)
-        files[f"{word} short.wav"] = (say(label, 12000), 16000, word)
-        files[f"{word} 44k.flac"] = (resample(say(label), 44100), 44100, word)
-        files[f"{word} 8k stereo.wav"] = (np.stack([resample(say(label), 8000)] * 2, axis=1), 8000, word)
+        files[f"{word}.wav"] = (synthesize(label), 16000, word)
+        files[f"{word} short.wav"] = (synthesize(label, 12000), 16000, word)
+        files[f"{word} 44k.flac"] = (resample(synthesize(label), 44100), 44100, word)
+        files[f"{word} 8k stereo.wav"] = (np.stack([resample(synthesize(label), 8000)] * 2, axis=1), 8000, word)
     for name, (sound, rate, _) in files.items():
         soundfile.write(name, sound, rate)
-    outcome = kws("predict", *files, "--model=heard", "--run_dir", here, "--json")
+    outcome = kws("predict", *files, "--model=trained", "--run_dir", here, "--json")
     assert outcome.status == 0, outcome.err
-    heard = json.loads(outcome.out)
-    assert {item["file"]: item["word"] for item in heard} == {name: word for name, (*_, word) in files.items()}
-    assert all(0.5 < item["probability"] <= 1 and item["milliseconds"] > 0 for item in heard)
-    assert all(len(item["windows"]) == 1 for item in heard)
+    predicted = json.loads(outcome.out)
+    assert {item["file"]: item["word"] for item in predicted} == {name: word for name, (*_, word) in files.items()}
+    assert all(0.5 < item["probability"] <= 1 and item["milliseconds"] > 0 for item in predicted)
+    assert all(len(item["windows"]) == 1 for item in predicted)
 
 
-def test_a_long_file_is_heard_in_windows_of_a_second_and_its_loudest_is_the_answer(here, kws):
+def test_a_long_file_is_split_into_windows_and_the_loudest_one_decides(here, kws):
     quiet = 0.02 * np.random.default_rng(2).standard_normal(16000)
-    soundfile.write("long.wav", np.concatenate([say(0, loudness=0.3), quiet, say(1), quiet[:4000]]), 16000)
-    outcome = kws("predict", "long.wav", "--model", here / "heard", "--json")
+    soundfile.write(
+        "long.wav", np.concatenate([synthesize(0, loudness=0.3), quiet, synthesize(1), quiet[:4000]]), 16000
+    )
+    outcome = kws("predict", "long.wav", "--model", here / "trained", "--json")
     [item] = json.loads(outcome.out)
     # 3.25 s: windows begin every half second, the last one is padded
     assert [start for start, *_ in item["windows"]] == [0, 0.5, 1, 1.5, 2, 2.5]
@@ -68,22 +70,22 @@ def test_a_long_file_is_heard_in_windows_of_a_second_and_its_loudest_is_the_answ
     assert item["windows"][0][1] == "no" and item["windows"][4][1] == "yes"
 
 
-@pytest.mark.parametrize("model", ("heard", "folder", "file"))
-def test_a_run_is_named_by_id_folder_or_file(here, kws, model):
-    soundfile.write("yes.wav", say(1), 16000)
-    named = {"heard": ["heard", "--run_dir", here], "folder": [here / "heard"], "file": [here / "heard" / "best.pt"]}
+@pytest.mark.parametrize("model", ("id", "folder", "file"))
+def test_a_model_is_given_by_run_id_folder_or_file(here, kws, model):
+    soundfile.write("yes.wav", synthesize(1), 16000)
+    named = {"id": ["trained", "--run_dir", here], "folder": [here / "trained"], "file": [here / "trained" / "best.pt"]}
     outcome = kws("predict", "yes.wav", "--model", *named[model])
     assert outcome.status == 0 and outcome.err == ""
-    assert outcome.out.split("\t")[:2] == ["yes.wav", "yes"]  # no terminal: fields that programs can cut apart
+    assert outcome.out.split("\t")[:2] == ["yes.wav", "yes"]  # without a terminal: tab-separated fields
 
 
-def test_what_is_no_audio_is_refused_by_name(here, kws, tmp_path):
+def test_files_that_are_not_audio_are_rejected_by_name(here, kws, tmp_path):
     (tmp_path / "words.wav").write_text("not a sound")
     (tmp_path / "folder.wav").mkdir()
     soundfile.write("empty.wav", np.zeros(0), 16000)
     soundfile.write("nan.wav", np.full(100, np.nan), 16000, subtype="FLOAT")
     soundfile.write("hour.wav", np.zeros(8000 * 700, dtype=np.int16), 8000)
-    soundfile.write("yes.wav", say(1), 16000)
+    soundfile.write("yes.wav", synthesize(1), 16000)
     for name, reason in (
         ("words.wav", "cannot be read as audio (Format not recognised)"),
         ("folder.wav", "cannot be read as audio ("),
@@ -92,7 +94,7 @@ def test_what_is_no_audio_is_refused_by_name(here, kws, tmp_path):
         ("nan.wav", "contains samples that are not finite numbers"),
         ("hour.wav", "is 700 s long, the limit is 600 s; split it"),
     ):
-        outcome = kws("predict", name, "yes.wav", "--model", here / "heard")
-        assert outcome.status == 2 and outcome.out.startswith("yes.wav\tyes\t"), name  # the good file is heard
+        outcome = kws("predict", name, "yes.wav", "--model", here / "trained")
+        assert outcome.status == 2 and outcome.out.startswith("yes.wav\tyes\t"), name  # the valid file is classified
         [line] = outcome.err.splitlines()
         assert line.startswith(f"kws: {name}: {reason}"), line

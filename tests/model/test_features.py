@@ -97,7 +97,7 @@ def test_equals_torchaudio_for_further_values(changed):
         assert_equal(SIGNALS["batch"].to(dtype), **BASE | changed)
 
 
-def test_a_waveform_of_half_a_window_cannot_be_reflected_as_in_torchaudio():
+def test_a_waveform_too_short_to_be_reflected_is_an_error_as_in_torchaudio():
     assert_equal(SIGNALS["noise"][:201], **BASE)
     for layer in (LogMelFilterBanks(), torchaudio.transforms.MelSpectrogram(RATE)):
         with pytest.raises(RuntimeError, match="[Pp]adding"):
@@ -112,7 +112,7 @@ def test_equals_torchaudio_at_other_sample_rates(samplerate):
     assert torch.allclose(layer(signal), torch.log(mel(signal) + 1e-6))
 
 
-def test_onesided_and_return_complex_change_the_inside_not_the_result():
+def test_onesided_and_return_complex_do_not_change_the_result():
     signal = SIGNALS["batch"].float()
     plain = LogMelFilterBanks()(signal)
     for onesided, return_complex in itertools.product((True, False), repeat=2):
@@ -120,7 +120,7 @@ def test_onesided_and_return_complex_change_the_inside_not_the_result():
         assert torch.allclose(other, plain)
 
 
-def test_defaults_are_those_of_the_contract():
+def test_the_defaults_are_those_of_the_reference_study():
     layer = LogMelFilterBanks()
     features = layer(torch.zeros(3, RATE))
     assert features.shape == (3, 80, 101)
@@ -129,17 +129,17 @@ def test_defaults_are_those_of_the_contract():
 
 @pytest.mark.parametrize("center", (True, False))
 @pytest.mark.parametrize("samples", (400, 1600, 15999, 16000))
-def test_n_frames_tells_the_number_of_frames(center, samples):
+def test_n_frames_is_the_number_of_frames(center, samples):
     layer = LogMelFilterBanks(center=center, n_mels=20)
     assert layer(torch.zeros(1, samples)).shape[-1] == layer.n_frames(samples)
 
 
-def test_a_clip_alone_gives_what_it_gives_in_a_batch():
+def test_a_single_clip_gives_the_same_features_as_in_a_batch():
     layer, batch = LogMelFilterBanks(), SIGNALS["batch"].float()
     assert torch.allclose(torch.stack([layer(clip) for clip in batch]), layer(batch))
 
 
-def test_buffers_move_with_the_layer_and_stay_out_of_the_state_dict():
+def test_buffers_move_with_the_layer_and_are_not_in_the_state_dict():
     layer = LogMelFilterBanks().double()
     assert {name for name, _ in layer.named_buffers()} == {"hann_window", "mel_filters"}
     assert all(buffer.dtype == torch.float64 for buffer in layer.buffers())
@@ -148,7 +148,7 @@ def test_buffers_move_with_the_layer_and_stay_out_of_the_state_dict():
     assert all(buffer.device.type == "meta" for buffer in layer.to("meta").buffers())
 
 
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device here")
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
 @pytest.mark.parametrize("name", SIGNALS)
 def test_on_cuda_it_equals_torchaudio_on_the_cpu(name):
     signal = SIGNALS[name].float()
@@ -159,7 +159,7 @@ def test_on_cuda_it_equals_torchaudio_on_the_cpu(name):
         )
 
 
-def test_gradients_flow_to_the_waveform_and_are_right():
+def test_gradients_with_respect_to_the_waveform_are_correct():
     layer = LogMelFilterBanks(n_fft=32, hop_length=16, n_mels=4).double()
     signal = noise(2, 64).requires_grad_()
     assert torch.autograd.gradcheck(layer, (signal,))
@@ -176,6 +176,6 @@ def test_gradients_stay_finite_in_silence():
     {"f_min_hz": 8000.0}, {"f_min_hz": -1.0}, {"f_max_hz": 10.0, "f_min_hz": 20.0}, {"mel_scale": "bark"},
     {"norm_mel": "l2"},
 ), ids=str)  # fmt: skip
-def test_arguments_that_make_no_filter_bank_are_refused(wrong):
+def test_invalid_arguments_are_rejected(wrong):
     with pytest.raises(ValueError):
         LogMelFilterBanks(**wrong)

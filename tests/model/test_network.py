@@ -1,4 +1,4 @@
-"""The network's form, and what it costs: parameters, MACs and FLOPs against arithmetic by hand."""
+"""The structure of the network, and its costs: parameters, MACs and FLOPs against hand calculations."""
 
 import math
 
@@ -19,7 +19,7 @@ def model(**settings):
 
 
 def plain_network(n_mels, channels, kernel_size, groups):
-    """The network as the task describes it, from torch's own layers."""
+    """Return the network of the reference study, made of torch's own layers."""
     layers, width = [], n_mels
     for block in range(4):
         layers += [
@@ -36,7 +36,7 @@ def plain_network(n_mels, channels, kernel_size, groups):
 
 @pytest.mark.parametrize("groups", (1, 2, 4, 8, 16))
 @pytest.mark.parametrize("training", (True, False))
-def test_it_is_four_blocks_of_conv1d_batchnorm_relu_pooling_and_a_linear_layer(groups, training):
+def test_the_network_equals_four_plain_blocks_and_a_linear_layer(groups, training):
     torch.manual_seed(0)
     ours, plain = KeywordNet(20, 32, 5, groups), plain_network(20, 32, 5, groups)
     weights = list(ours.state_dict().values())
@@ -54,7 +54,7 @@ def test_it_is_four_blocks_of_conv1d_batchnorm_relu_pooling_and_a_linear_layer(g
         assert torch.allclose(buffer, other, atol=1e-5)
 
 
-def test_the_model_hears_waveforms():
+def test_the_model_maps_waveforms_to_logits():
     whole = model(channels=8).eval()
     waveforms = torch.rand(3, 16000) * 2 - 1
     assert whole(waveforms).shape == (3,)
@@ -62,7 +62,7 @@ def test_the_model_hears_waveforms():
     assert torch.isfinite(whole(torch.zeros(2, 16000))).all()
 
 
-def test_the_weights_are_of_the_seed():
+def test_the_weights_depend_on_the_seed_alone():
     first, again, other = (model(channels=8, seed=seed).state_dict() for seed in (1, 1, 2))
     assert all(torch.equal(first[name], again[name]) for name in first)
     assert not torch.equal(first["network.blocks.0.conv.weight"], other["network.blocks.0.conv.weight"])
@@ -72,15 +72,15 @@ def test_the_weights_are_of_the_seed():
 @pytest.mark.parametrize(
     "settings", ({"hop_length": 1000, "n_fft": 2048}, {"hop_length": 1}, {"n_fft": 16, "hop_length": 16})
 )
-def test_the_ends_of_the_settings_still_make_a_network(settings):
+def test_extreme_settings_still_give_a_network(settings):
     whole = model(channels=4, **settings)
-    assert torch.isfinite(whole(torch.rand(2, 16000))).all()  # training mode: batch norm wants two values a channel
+    assert torch.isfinite(whole(torch.rand(2, 16000))).all()  # training mode: batch norm needs two values per channel
 
 
 @pytest.mark.parametrize("n_mels", (20, 40, 80))
 @pytest.mark.parametrize("groups", (1, 2, 4, 8, 16))
 @pytest.mark.parametrize("channels,kernel_size", ((64, 5), (48, 3)))
-def test_costs_are_those_of_arithmetic(n_mels, groups, channels, kernel_size):
+def test_costs_agree_with_hand_formulas(n_mels, groups, channels, kernel_size):
     costs = complexity.measure(model(n_mels=n_mels, groups=groups, channels=channels, kernel_size=kernel_size))
     first = n_mels * channels * kernel_size  # weights; the first convolution is dense
     other = channels * (channels // groups) * kernel_size
@@ -89,14 +89,14 @@ def test_costs_are_those_of_arithmetic(n_mels, groups, channels, kernel_size):
     macs = [first * FRAMES[0], *(other * frames for frames in FRAMES[1:]), channels + 1]
     assert costs.macs == sum(macs)
     assert costs.summary()["model/flops"] == 2 * sum(macs)
-    # The per-layer table adds up to the same.
+    # The table of layers adds up to the same.
     assert sum(row[2] for row in costs.layers) == costs.params
     assert [row[3] for row in costs.layers if row[3]] == macs
     frame = 400 + 1.25 * 400 * math.log2(400) + 201 * n_mels  # window, FFT, mel product
     assert costs.frontend_macs == round(101 * frame)
 
 
-def test_normalize_takes_loudness_or_each_bands_mean_out():
+def test_mean_norm_removes_loudness_or_the_mean_of_each_band():
     features = torch.randn(3, 20, 101)
     louder, colored = features + 2.5, features + torch.randn(3, 20, 1)
     for mean_norm, ignores_loudness, ignores_coloration in (
@@ -107,7 +107,7 @@ def test_normalize_takes_loudness_or_each_bands_mean_out():
         assert torch.allclose(net(features), net(colored), atol=1e-5) == ignores_coloration
 
 
-def test_costs_of_the_default_network_in_figures():
+def test_costs_of_the_default_network():
     # 20 x 48 x 5 = 4,800; 48 x 48 x 5 = 11,520; 4 batch norms of 96; 49 in the linear layer
     costs = complexity.measure(model())
     assert costs.params == 4_800 + 3 * 11_520 + 4 * 96 + 49 == 39_793
@@ -125,7 +125,7 @@ def test_flops_fall_with_groups():
     assert flops == sorted(flops, reverse=True) and len(set(flops)) == 5
 
 
-def test_measuring_changes_nothing():
+def test_measuring_does_not_change_the_model():
     whole = model(channels=8).train()
     before = {name: value.clone() for name, value in whole.state_dict().items()}
     complexity.measure(whole)
@@ -133,7 +133,7 @@ def test_measuring_changes_nothing():
     assert all(torch.equal(before[name], value) for name, value in whole.state_dict().items())
 
 
-def test_more_than_100000_parameters_are_refused():
+def test_more_than_100000_parameters_are_rejected():
     with pytest.raises(KwsError) as caught:
         model(channels=96)
     assert str(caught.value) == (
@@ -143,7 +143,7 @@ def test_more_than_100000_parameters_are_refused():
     assert sum(parameter.numel() for parameter in model(channels=96, groups=2).parameters()) <= MAX_PARAMETERS
 
 
-def test_a_network_just_within_the_limit_is_taken():
+def test_a_network_just_within_the_limit_is_accepted():
     # 1 mel band, kernel 1: c + 3 c^2 + 8 c + c + 1 parameters; 180 channels make 99,001, 181 make 100,094
     assert sum(parameter.numel() for parameter in KeywordNet(1, 180, 1).parameters()) == 99_001
     with pytest.raises(KwsError, match="100,094"):

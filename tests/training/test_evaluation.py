@@ -1,4 +1,4 @@
-"""What an evaluation says of a network's answers: errors, and the curves over the threshold."""
+"""The evaluation of predictions: errors, ROC curve, precision-recall curve."""
 
 import numpy as np
 import pytest
@@ -16,36 +16,36 @@ def random_evaluation(seed, clips=200):
     rng = np.random.default_rng(seed)
     labels = rng.integers(2, size=clips)
     labels[:2] = 0, 1
-    # One digit after the point: many clips share a probability, and pass a threshold together.
+    # Rounded to one decimal: many clips share a probability and pass a threshold together.
     return evaluation(labels.tolist(), np.round(np.clip(labels + rng.normal(0, 0.5, clips), 0, 1), 1).tolist())
 
 
-def test_the_surest_mistake_comes_first():
-    said = evaluation([1, 0, 1, 0], [0.4, 0.9, 0.8, 0.3])
-    assert (said.errors, said.accuracy, said.misclassified) == (2, 0.5, [1, 0])
+def test_the_most_confident_mistake_comes_first():
+    result = evaluation([1, 0, 1, 0], [0.4, 0.9, 0.8, 0.3])
+    assert (result.errors, result.accuracy, result.misclassified) == (2, 0.5, [1, 0])
 
 
 def test_curves_of_four_clips_by_hand():
-    said = evaluation([1, 0, 1, 0], [0.9, 0.8, 0.7, 0.1])
-    assert said.roc() == [(0, 0), (0, 0.5), (0.5, 0.5), (0.5, 1), (1, 1)]
-    assert said.precision_recall() == [(0, 1), (0.5, 1), (0.5, 0.5), (1, pytest.approx(2 / 3)), (1, 0.5)]
+    result = evaluation([1, 0, 1, 0], [0.9, 0.8, 0.7, 0.1])
+    assert result.roc() == [(0, 0), (0, 0.5), (0.5, 0.5), (0.5, 1), (1, 1)]
+    assert result.precision_recall() == [(0, 1), (0.5, 1), (0.5, 0.5), (1, pytest.approx(2 / 3)), (1, 0.5)]
 
 
-def test_a_network_without_a_mistake_has_curves_of_three_points():
-    said = evaluation([1] * 50 + [0] * 50, np.linspace(1, 0, 100).tolist())
-    assert said.roc() == [(0, 0), (0, 1), (1, 1)]
-    assert said.precision_recall() == [(0, 1), (1, 1), (1, 0.5)]
+def test_curves_without_errors_have_three_points():
+    result = evaluation([1] * 50 + [0] * 50, np.linspace(1, 0, 100).tolist())
+    assert result.roc() == [(0, 0), (0, 1), (1, 1)]
+    assert result.precision_recall() == [(0, 1), (1, 1), (1, 0.5)]
 
 
 @pytest.mark.parametrize("seed", range(5))
 def test_the_curves_pass_through_every_threshold(seed):
-    said = random_evaluation(seed)
-    roc, precision_recall = said.roc(), said.precision_recall()
-    for threshold in said.probabilities.unique().tolist():
-        heard = said.probabilities >= threshold
-        true, false = float((heard * said.labels).sum()), float((heard * (1 - said.labels)).sum())
-        assert on(roc, false / float((1 - said.labels).sum()), true / float(said.labels.sum()))
-        assert on(precision_recall, true / float(said.labels.sum()), true / (true + false))
+    result = random_evaluation(seed)
+    roc, precision_recall = result.roc(), result.precision_recall()
+    for threshold in result.probabilities.unique().tolist():
+        predicted = result.probabilities >= threshold
+        true, false = float((predicted * result.labels).sum()), float((predicted * (1 - result.labels)).sum())
+        assert on(roc, false / float((1 - result.labels).sum()), true / float(result.labels.sum()))
+        assert on(precision_recall, true / float(result.labels.sum()), true / (true + false))
 
 
 def on(curve, x, y):

@@ -1,4 +1,4 @@
-"""A run loses nothing when W&B's server is late, failing, gone or never there, or when the run itself is stopped."""
+"""A run loses no data when W&B's server is slow, failing or unreachable, or when the run itself is stopped."""
 
 import signal
 import subprocess
@@ -13,12 +13,12 @@ from helpers import training
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    return training.make_surroundings(tmp_path_factory.mktemp("faults"))
+    return training.make_work_folder(tmp_path_factory.mktemp("faults"))
 
 
 @pytest.fixture(scope="module", autouse=True)
 def outage(folder):
-    """A run whose server goes away for half a minute at its third epoch; the other tests are done meanwhile."""
+    """A run whose server stops for half a minute at its third epoch; the other tests run in the meantime."""
     with WandbServer(seed=1) as server:
         process = training.start(server, folder, "--epochs=40", WANDB_RUN_ID="cut")
         training.wait_for_epochs(folder / "runs" / "cut", 3, process)
@@ -35,7 +35,7 @@ def server():
 
 
 def sync(server, folder, run_id):
-    """`wandb sync` the offline log that a run wrote."""
+    """Upload the offline log of a run with `wandb sync`."""
     [log] = (folder / "wandb").glob(f"offline-run-*-{run_id}")
     subprocess.run(
         [sys.executable, "-m", "wandb", "sync", str(log)],
@@ -47,7 +47,7 @@ def sync(server, folder, run_id):
     )
 
 
-def test_wandbs_own_variables_for_project_and_tags_count(server, folder):
+def test_wandb_variables_for_project_and_tags_are_used(server, folder):
     variables = {"WANDB_PROJECT": "mine", "WANDB_TAGS": "first,second"}
     training.train(server, folder, "--epochs=1", **variables, WANDB_RUN_ID="own")
     training.train(server, folder, "--epochs=1", "--project=asked", **variables, WANDB_RUN_ID="asked")
@@ -55,7 +55,7 @@ def test_wandbs_own_variables_for_project_and_tags_count(server, folder):
     assert server.runs["own"].tags == ["single", "speech_commands", "first", "second"]
 
 
-def test_an_offline_run_arrives_by_sync_as_one_online_does(server, folder):
+def test_a_synced_offline_run_equals_an_online_run(server, folder):
     flags = "--epochs=3", "--study=sync"
     online = training.start(server, folder, *flags, WANDB_RUN_ID="online")
     training.train(server, folder, *flags, WANDB_RUN_ID="later", WANDB_MODE="offline")
@@ -63,10 +63,12 @@ def test_an_offline_run_arrives_by_sync_as_one_online_does(server, folder):
     assert set(server.runs) == {"online"}
     sync(server, folder, "later")
     for run_id in ("online", "later"):
-        training.assert_arrived(server, folder / "runs" / run_id, epochs=3)
+        training.assert_uploaded(server, folder / "runs" / run_id, epochs=3)
     one, other = server.runs["online"], server.runs["later"]
     assert [set(row) for row in one.rows] == [set(row) for row in other.rows]
-    assert [training.unclocked(row) for row in one.rows[:3]] == [training.unclocked(row) for row in other.rows[:3]]
+    assert [training.without_times(row) for row in one.rows[:3]] == [
+        training.without_times(row) for row in other.rows[:3]
+    ]
     varying = {"run_id", "started"}
     assert {key: one.config[key] for key in set(one.config) - varying} == {
         key: other.config[key] for key in set(other.config) - varying
@@ -76,31 +78,31 @@ def test_an_offline_run_arrives_by_sync_as_one_online_does(server, folder):
     assert server.unknown == []
 
 
-def test_a_failing_share_of_requests_loses_nothing(server, folder):
+def test_no_data_is_lost_when_a_quarter_of_the_requests_fail(server, folder):
     server.fail(share=0.25)
     training.train(server, folder, "--epochs=5", WANDB_RUN_ID="tried")
     assert server.failed > 3
-    training.assert_arrived(server, folder / "runs" / "tried", epochs=5)
+    training.assert_uploaded(server, folder / "runs" / "tried", epochs=5)
 
 
-def test_a_server_that_is_never_there_makes_the_run_go_on_offline(server, folder):
+def test_a_run_continues_offline_when_the_server_is_unreachable(server, folder):
     server.stop()
     printed = training.train(server, folder, "--epochs=2", WANDB_RUN_ID="alone", WANDB_INIT_TIMEOUT="3")
     assert "W&B is unreachable" in printed and "wandb sync" in printed and "Traceback" not in printed
     assert training.read(folder / "runs" / "alone", "summary.json")["state"] == "finished"
     server.start()
     sync(server, folder, "alone")
-    training.assert_arrived(server, folder / "runs" / "alone", epochs=2)
+    training.assert_uploaded(server, folder / "runs" / "alone", epochs=2)
 
 
-def test_a_slow_server_loses_nothing(server, folder):
+def test_no_data_is_lost_with_a_slow_server(server, folder):
     server.delay = 0.3
     training.train(server, folder, "--epochs=2", WANDB_RUN_ID="slow")
-    training.assert_arrived(server, folder / "runs" / "slow", epochs=2)
+    training.assert_uploaded(server, folder / "runs" / "slow", epochs=2)
 
 
-def test_a_server_that_is_gone_at_the_end_leaves_a_whole_run_that_sync_completes(server, folder):
-    patience = {"WANDB_FINISH_TIMEOUT": "3", "WANDB_X_GRAPHQL_RETRY_MAX": "3"}  # by default it asks for minutes
+def test_a_run_whose_server_stops_before_the_end_is_completed_by_sync(server, folder):
+    patience = {"WANDB_FINISH_TIMEOUT": "3", "WANDB_X_GRAPHQL_RETRY_MAX": "3"}  # by default it retries for minutes
     variables = {"WANDB_RUN_ID": "ended", **patience}
     process = training.start(server, folder, "--epochs=40", **variables)
     training.wait_for_epochs(folder / "runs" / "ended", 25, process)
@@ -120,7 +122,7 @@ def test_a_server_that_is_gone_at_the_end_leaves_a_whole_run_that_sync_completes
     assert run.state == "finished" and run.gaps == []
 
 
-def test_a_revoked_key_makes_the_run_go_on_offline_and_a_good_one_syncs_it(server, folder):
+def test_a_run_with_a_revoked_key_continues_offline_and_is_synced_with_a_valid_key(server, folder):
     server.reject_key()
     printed = training.train(server, folder, "--epochs=2", WANDB_RUN_ID="revoked", WANDB_INIT_TIMEOUT="20")
     assert "continues offline" in printed and "Traceback" not in printed
@@ -128,10 +130,10 @@ def test_a_revoked_key_makes_the_run_go_on_offline_and_a_good_one_syncs_it(serve
     assert training.read(folder / "runs" / "revoked", "summary.json")["state"] == "finished"
     server.reject_key(False)
     sync(server, folder, "revoked")
-    training.assert_arrived(server, folder / "runs" / "revoked", epochs=2)
+    training.assert_uploaded(server, folder / "runs" / "revoked", epochs=2)
 
 
-def test_a_shared_run_arrives_and_a_disabled_one_does_not(server, folder):
+def test_a_shared_run_is_uploaded_and_a_disabled_one_is_not(server, folder):
     for mode in ("shared", "disabled"):
         training.train(server, folder, "--epochs=2", WANDB_RUN_ID=mode, WANDB_MODE=mode)
         assert training.read(folder / "runs" / mode, "summary.json")["state"] == "finished"
@@ -142,13 +144,13 @@ def test_a_shared_run_arrives_and_a_disabled_one_does_not(server, folder):
     assert shared.summary["test/accuracy"] == training.read(folder / "runs" / "shared", "summary.json")["test/accuracy"]
 
 
-def test_ctrl_c_keeps_the_epochs_and_the_resumed_run_ends_as_if_undisturbed(server, folder):
+def test_a_run_resumed_after_ctrl_c_equals_an_uninterrupted_one(server, folder):
     flags = "--epochs=50", "--study=stopped"
     process = training.start(server, folder, *flags, WANDB_RUN_ID="stopped")
-    undisturbed = threading.Thread(
+    uninterrupted = threading.Thread(
         target=training.train,
         args=(server, folder, *flags),
-        kwargs={"WANDB_MODE": "offline", "WANDB_RUN_ID": "undisturbed"},
+        kwargs={"WANDB_MODE": "offline", "WANDB_RUN_ID": "uninterrupted"},
     )
     training.wait_for_epochs(folder / "runs" / "stopped", 3, process)
     process.send_signal(signal.SIGINT)
@@ -158,20 +160,20 @@ def test_ctrl_c_keeps_the_epochs_and_the_resumed_run_ends_as_if_undisturbed(serv
     assert (run.state, run.preempting) == ("preempted", True)
     assert training.read(folder / "runs" / "stopped", "summary.json")["state"] == "preempted"
     assert 3 <= len(training.rows(folder / "runs" / "stopped")) < 50
-    undisturbed.start()
+    uninterrupted.start()
     training.train(server, folder, "--resume=stopped")
-    undisturbed.join()
-    training.assert_arrived(server, folder / "runs" / "stopped", epochs=50)
-    assert [training.unclocked(row) for row in training.rows(folder / "runs" / "stopped")] == [
-        training.unclocked(row) for row in training.rows(folder / "runs" / "undisturbed")
+    uninterrupted.join()
+    training.assert_uploaded(server, folder / "runs" / "stopped", epochs=50)
+    assert [training.without_times(row) for row in training.rows(folder / "runs" / "stopped")] == [
+        training.without_times(row) for row in training.rows(folder / "runs" / "uninterrupted")
     ]
 
 
-def test_a_run_that_is_terminated_again_and_again_still_says_that_it_is_preempted(server, folder):
+def test_a_run_that_gets_sigterm_repeatedly_is_marked_preempted(server, folder):
     process = training.start(server, folder, "--epochs=300", WANDB_RUN_ID="urged")
     training.wait_for_epochs(folder / "runs" / "urged", 2, process)
-    server.delay = 0.3  # seconds a request: its last uploads take a while
-    while process.poll() is None:  # as an agent that forwards signals and Slurm do between them
+    server.delay = 0.3  # seconds per request, so that its last uploads take some time
+    while process.poll() is None:  # both Slurm and an agent that forwards signals send it
         process.terminate()
         time.sleep(0.1)
     assert process.returncode != 0
@@ -179,9 +181,9 @@ def test_a_run_that_is_terminated_again_and_again_still_says_that_it_is_preempte
     assert training.read(folder / "runs" / "urged", "summary.json")["state"] == "preempted"
 
 
-def test_a_server_that_is_gone_for_half_a_minute_loses_nothing(outage, folder):
+def test_no_data_is_lost_when_the_server_stops_for_half_a_minute(outage, folder):
     server, process = outage
     printed = process.communicate(timeout=170)[0]
     assert process.returncode == 0, printed
-    training.assert_arrived(server, folder / "runs" / "cut", epochs=40)
+    training.assert_uploaded(server, folder / "runs" / "cut", epochs=40)
     assert server.crashes == []

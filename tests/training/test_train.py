@@ -1,4 +1,4 @@
-"""One run from config to best checkpoint: its files, its record at W&B, and that it repeats itself exactly."""
+"""One run from config to best checkpoint: its files, its record on W&B, and exact reproducibility."""
 
 import csv
 import json
@@ -44,7 +44,7 @@ def read(folder, name):
 
 
 def leet(*arguments):
-    """What `wandb leet inspect` makes of an offline run's log."""
+    """Return the output of `wandb leet inspect`."""
     command = [str(Path(sys.executable).parent / "wandb"), "leet", "inspect", *arguments]
     done = subprocess.run(command, capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stderr
@@ -55,7 +55,7 @@ FLAGS = (*TINY, "--epochs=3", "--seed=3", "--n_mels=40", "--study=mels")
 
 
 def train_in_a_process(work, data_dir):
-    """Do one run in a process of its own; return its run folder and what it printed."""
+    """Do one run in a new process; return its run folder and the completed process."""
     environment = {
         "WANDB_MODE": "offline", "HOME": str(work), "OMP_NUM_THREADS": "1", "KWS_DATA": str(data_dir),
         "PATH": "/usr/bin:/bin", "PYTHONPATH": str(REPOSITORY),
@@ -68,7 +68,7 @@ def train_in_a_process(work, data_dir):
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory, data_dir):
-    """One run, looked at by many tests: (run folder, working folder, what was printed)."""
+    """One run for many tests: (run folder, working folder, completed process)."""
     work = tmp_path_factory.mktemp("run")
     folder, done = train_in_a_process(work, data_dir)
     return folder, work, done
@@ -77,13 +77,13 @@ def run(tmp_path_factory, data_dir):
 # --- the run folder ---
 
 
-def test_a_run_leaves_its_files_and_no_others(run):
+def test_a_run_writes_its_files_and_no_others(run):
     folder, work, _ = run
     assert {path.name for path in folder.iterdir()} == FILES
     assert {path.name for path in work.iterdir() if not path.name.startswith(".")} == {"runs", "wandb"}
 
 
-def test_config_json_holds_every_setting_and_what_the_result_depended_on(run, data_dir):
+def test_config_json_has_all_settings_and_the_provenance(run, data_dir):
     folder, _, _ = run
     config = read(folder, "config.json")
     assert set(SETTINGS) <= set(config)
@@ -98,7 +98,7 @@ def test_config_json_holds_every_setting_and_what_the_result_depended_on(run, da
     assert config["device_name"] and config["host"] and config["started"].endswith("+00:00")
 
 
-def test_metrics_csv_has_a_row_an_epoch(run):
+def test_metrics_csv_has_one_row_per_epoch(run):
     found = rows(run[0], times=True)
     assert tuple(found[0]) == EPOCH_METRICS and [row["epoch"] for row in found] == ["1", "2", "3"]
     for row in found:
@@ -107,7 +107,7 @@ def test_metrics_csv_has_a_row_an_epoch(run):
         assert float(row["time/clips_per_s"]) == pytest.approx(64 / float(row["time/epoch_s"]))
 
 
-def test_summary_json_is_of_the_epoch_that_was_best_on_validation(run):
+def test_summary_json_describes_the_epoch_that_was_best_on_validation(run):
     summary, found = read(run[0], "summary.json"), rows(run[0], times=True)
     assert set(summary) == SUMMARY and summary["state"] == "finished"
     best = min(found, key=lambda row: (-float(row["val/accuracy"]), float(row["val/loss"]), int(row["epoch"])))
@@ -119,7 +119,7 @@ def test_summary_json_is_of_the_epoch_that_was_best_on_validation(run):
     assert summary["wandb/url"] is None and Path(summary["wandb/sync_dir"]).is_dir()
 
 
-def test_the_test_accuracy_is_that_of_best_pt_and_of_predictions_csv(run, data_dir):
+def test_the_test_accuracy_agrees_with_best_pt_and_predictions_csv(run, data_dir):
     folder, _, _ = run
     checkpoint, summary = checkpoints.read(folder / "best.pt"), read(folder, "summary.json")
     model = build(resolve(("best.pt", checkpoint["config"])))
@@ -149,7 +149,7 @@ def test_layers_csv_adds_up_to_the_costs_in_the_summary(run):
     assert summary["model/flops"] == 2 * costs.macs and summary["frontend/macs"] == costs.frontend_macs
 
 
-def test_what_is_printed_names_the_result_and_where_to_look_next(run):
+def test_the_output_names_the_result_and_the_next_steps(run):
     folder, _, done = run
     assert [line.split("  ")[1] for line in done.stdout.splitlines()[:3]] == [f"epoch {n}/3" for n in (1, 2, 3)]
     assert f"run folder   {folder}" in done.stdout
@@ -160,7 +160,7 @@ def test_what_is_printed_names_the_result_and_where_to_look_next(run):
 
 @pytest.fixture
 def fresh_wandb():
-    """W&B reads its environment once a process: let it do so again in this test, and after it."""
+    """W&B reads its environment once per process: make it read it again in this test and after it."""
     import wandb
 
     wandb.teardown()
@@ -172,13 +172,13 @@ def fresh_wandb():
 
 
 def records(folder, kind):
-    """Records of one kind in an offline run's log, as W&B's own reader gives them."""
+    """Return the records of one kind in an offline run's log, as W&B's own reader returns them."""
     lines = leet("--json", read(folder, "summary.json")["wandb/sync_dir"]).splitlines()
     found = [record for record in map(json.loads, lines) if record["type"] == kind]
     return [record[kind] for record in found]
 
 
-def test_the_log_holds_name_group_tags_and_config(run):
+def test_the_log_has_name_group_tags_and_config(run):
     folder, _, _ = run
     (record,) = records(folder, "run")
     config = read(folder, "config.json")
@@ -190,7 +190,7 @@ def test_the_log_holds_name_group_tags_and_config(run):
     assert logged == config
 
 
-def test_the_log_holds_the_rows_of_metrics_csv(run):
+def test_the_log_has_the_rows_of_metrics_csv(run):
     folder, _, _ = run
     history = [record["item"] for record in records(folder, "history")]
     epochs = [{name: item[name] for name in EPOCH_METRICS} for item in history if "train/loss" in item]
@@ -199,7 +199,7 @@ def test_the_log_holds_the_rows_of_metrics_csv(run):
     assert steps == ["epoch"]
 
 
-def test_the_log_holds_what_the_test_showed_once(run):
+def test_the_log_has_the_tables_and_charts_of_the_test_once(run):
     folder, _, _ = run
     (item,) = (record["item"] for record in records(folder, "history") if "train/loss" not in record["item"])
     names = {name.split(".")[0] for name in item if not name.startswith("_")}
@@ -210,7 +210,7 @@ def test_the_log_holds_what_the_test_showed_once(run):
     assert item["test/misclassified.nrows"] == read(folder, "summary.json")["test/errors"]
 
 
-def test_the_log_holds_best_pt_as_the_runs_artifact(run):
+def test_the_log_has_best_pt_as_the_artifact_of_the_run(run):
     folder, _, _ = run
     (artifact,) = (record for record in records(folder, "artifact") if record["type"] == "model")
     (content,) = artifact["manifest"]["contents"]
@@ -218,7 +218,7 @@ def test_the_log_holds_best_pt_as_the_runs_artifact(run):
     assert (content["path"], int(content["size"])) == ("best.pt", (folder / "best.pt").stat().st_size)
 
 
-def test_leets_summary_shows_the_runs_summary(run):
+def test_leet_shows_the_summary_of_the_run(run):
     folder, _, _ = run
     shown = json.loads(leet("--summary", "--json", read(folder, "summary.json")["wandb/sync_dir"]))
     ours = read(folder, "summary.json")
@@ -228,7 +228,7 @@ def test_leets_summary_shows_the_runs_summary(run):
     assert {name: shown["summary"][name] for name in ours} == ours
 
 
-# --- again, the same ---
+# --- reproducibility ---
 
 
 def test_the_same_seed_gives_the_same_run_in_another_process(run, tmp_path, data_dir):
@@ -240,8 +240,8 @@ def test_the_same_seed_gives_the_same_run_in_another_process(run, tmp_path, data
         assert all(torch.equal(first[key], second[key]) for key in first)
 
 
-def test_features_made_ahead_give_the_same_run(work, data_dir):
-    """With CPUs to spare a thread makes the features of the coming batches; with none the loop does so itself."""
+def test_prefetched_features_give_the_same_run(work, data_dir):
+    """With a second CPU a thread computes the features of the next batches, otherwise the training loop does."""
     flags = parse_flags([*FLAGS, f"--data_dir={data_dir}", "--batch_size=4"])
     folders = [train(resolve(("flag", flags)), cpus=cpus) for cpus in (1, 2)]
     assert [read(folder, "config.json")["features_prefetched"] for folder in folders] == [False, True]
@@ -263,7 +263,7 @@ def test_it_learns(kws, work, data_dir):
 # --- W&B's modes ---
 
 
-def test_disabled_leaves_no_log_but_the_same_run_folder(kws, work, data_dir, monkeypatch, fresh_wandb):
+def test_disabled_mode_writes_no_log_but_the_same_run_folder(kws, work, data_dir, monkeypatch, fresh_wandb):
     monkeypatch.setenv("WANDB_MODE", "disabled")
     done = kws("train", *TINY, f"--data_dir={data_dir}")
     assert (done.status, done.err) == (0, "")
@@ -274,7 +274,7 @@ def test_disabled_leaves_no_log_but_the_same_run_folder(kws, work, data_dir, mon
     assert "wandb" not in done.out
 
 
-def test_without_an_account_the_run_goes_offline_and_one_line_says_so(kws_process, work, data_dir, monkeypatch):
+def test_without_an_account_the_run_is_offline_with_a_notice(kws_process, work, data_dir, monkeypatch):
     monkeypatch.delenv("WANDB_MODE")
     done = kws_process("train", *TINY, f"--data_dir={data_dir}")
     assert done.status == 0
@@ -286,15 +286,15 @@ def test_without_an_account_the_run_goes_offline_and_one_line_says_so(kws_proces
 # --- layers of settings ---
 
 
-def test_flags_win_over_the_file_and_the_file_over_defaults(kws, work, data_dir):
+def test_flags_take_precedence_over_the_file_and_the_file_over_defaults(kws, work, data_dir):
     (work / "run.yaml").write_text(f"n_mels: 40\nchannels: 8\nepochs: 2\ndata_dir: {data_dir}\nlr: 1e-3\n")
     assert kws("train", "--config", "run.yaml", "--epochs", "1", "--n-mels=80").status == 0
     config = read(only_run(work), "config.json")
     assert [config[name] for name in ("n_mels", "channels", "epochs", "lr", "batch_size")] == [80, 8, 1, 0.001, 64]
 
 
-def test_run_config_wins_over_flags(kws, work, data_dir, monkeypatch, fresh_wandb):
-    # What an agent does: its parameters reach wandb.init through this file.
+def test_run_config_takes_precedence_over_flags(kws, work, data_dir, monkeypatch, fresh_wandb):
+    # As an agent does: its parameters reach wandb.init through this file.
     (work / "parameters.yaml").write_text("n_mels:\n  value: 40\nseed:\n  value: 5\n")
     monkeypatch.setenv("WANDB_SWEEP_PARAM_PATH", str(work / "parameters.yaml"))
     monkeypatch.setenv("WANDB_SWEEP_ID", "sweep1")
@@ -306,7 +306,7 @@ def test_run_config_wins_over_flags(kws, work, data_dir, monkeypatch, fresh_wand
     assert checkpoints.read(folder / "best.pt")["config"]["n_mels"] == 40
 
 
-def test_a_run_config_that_is_wrong_ends_the_run_before_training(kws, work, data_dir, monkeypatch, fresh_wandb):
+def test_an_invalid_run_config_ends_the_run_before_training(kws, work, data_dir, monkeypatch, fresh_wandb):
     (work / "parameters.yaml").write_text("groups:\n  value: 3\n")
     monkeypatch.setenv("WANDB_SWEEP_PARAM_PATH", str(work / "parameters.yaml"))
     done = kws("train", *TINY, f"--data_dir={data_dir}")
@@ -317,7 +317,7 @@ def test_a_run_config_that_is_wrong_ends_the_run_before_training(kws, work, data
     assert {path.name for path in work.iterdir()} == {"parameters.yaml"}
 
 
-def test_the_run_id_of_the_environment_is_taken(kws, work, data_dir, monkeypatch):
+def test_the_run_id_is_taken_from_the_environment(kws, work, data_dir, monkeypatch):
     monkeypatch.setenv("WANDB_RUN_ID", "my-run.1")
     assert kws("train", *TINY, f"--data_dir={data_dir}").status == 0
     assert only_run(work).name == "my-run.1"
@@ -329,7 +329,7 @@ def test_the_run_id_of_the_environment_is_taken(kws, work, data_dir, monkeypatch
     assert {name for name, state in snapshot(work).items() if before.get(name) != state} <= {"runs/my-run.1/.lock"}
 
 
-def test_the_best_epoch_is_by_accuracy_then_loss_then_the_earlier_one():
+def test_the_best_epoch_is_chosen_by_accuracy_then_loss_then_the_earlier_one():
     def best(*rows):
         names = ("val/accuracy", "val/loss")
         return best_row([{"epoch": n} | dict(zip(names, row, strict=True)) for n, row in enumerate(rows, 1)])["epoch"]

@@ -1,4 +1,4 @@
-"""The stand-in W&B server holds what the real client sends, and the real client reads it back."""
+"""The stand-in W&B server stores what the real client sends, and the real client reads it back."""
 
 import json
 import subprocess
@@ -55,7 +55,7 @@ def program(tmp_path):
 
 @pytest.fixture(scope="module", autouse=True)
 def sweep(tmp_path_factory):
-    """Two agents on a grid, one cell of which is preempted once; the other tests are done meanwhile."""
+    """Two agents on a grid, one trial of which is preempted once; the other tests run in the meantime."""
     folder = tmp_path_factory.mktemp("sweep")
     (folder / "run.py").write_text(RUN)
     (folder / "sweep.yaml").write_text(
@@ -81,7 +81,7 @@ def sweep(tmp_path_factory):
 
 
 def call(server, folder, *command, **variables):
-    """Run a command with the client's environment; what it printed."""
+    """Run a command with the client's environment and return its output."""
     done = subprocess.run(
         [sys.executable, *command],
         cwd=folder,
@@ -95,8 +95,8 @@ def call(server, folder, *command, **variables):
     return done.stdout
 
 
-def assert_whole(server, run_id):
-    """The run of RUN is there with all of its parts, once each."""
+def assert_complete(server, run_id):
+    """The run of RUN has all of its parts, once each."""
     run = server.runs[run_id]
     assert (run.state, run.exit_code, run.group, run.tags) == ("finished", 0, "study", ["study", "tones"])
     assert [row["epoch"] for row in run.rows if "train/loss" in row] == [1, 2, 3]
@@ -110,24 +110,24 @@ def assert_whole(server, run_id):
     assert (artifact.run, artifact.type, artifact.aliases) == (run_id, "model", ["latest"])
 
 
-def test_a_run_online_arrives_whole(server, program):
+def test_an_online_run_is_stored_completely(server, program):
     call(server, program, "run.py", "--seed=3", WANDB_RUN_ID="online")
-    assert_whole(server, "online")
+    assert_complete(server, "online")
     assert server.runs["online"].config == {"n_mels": 40, "seed": "3"}
     assert server.runs["online"].display_name == "mels40"
     assert server.unknown == []
 
 
-def test_an_offline_run_arrives_whole_by_sync(server, program):
+def test_a_synced_offline_run_is_stored_completely(server, program):
     call(server, program, "run.py", WANDB_RUN_ID="later", WANDB_MODE="offline")
     assert server.runs == {}
     [folder] = (program / "wandb").glob("offline-run-*")
     call(server, program, "-m", "wandb", "sync", str(folder))
-    assert_whole(server, "later")
+    assert_complete(server, "later")
     assert server.unknown == []
 
 
-def test_a_resumed_run_goes_on_where_it_was(server, program):
+def test_a_resumed_run_continues_with_the_next_step(server, program):
     for resumed in (0, 1):
         call(server, program, "run.py", WANDB_RUN_ID="twice")
         assert server.runs["twice"].resumed == resumed
@@ -204,14 +204,14 @@ def test_reports_and_workspaces_are_saved_and_read(server, program):
     assert server.unknown == []
 
 
-def test_a_failing_share_of_requests_loses_nothing(server, program):
+def test_no_data_is_lost_when_a_share_of_the_requests_fails(server, program):
     server.fail(share=0.3)
     call(server, program, "run.py", WANDB_RUN_ID="tried")
     assert server.failed > 2
-    assert_whole(server, "tried")
+    assert_complete(server, "tried")
 
 
-def test_a_server_that_is_gone_in_mid_run_loses_nothing(server, program):
+def test_no_data_is_lost_when_the_server_stops_during_a_run(server, program):
     environment = server.environment(program, WANDB_RUN_ID="cut", PAUSE="1")
     client = subprocess.Popen(
         [sys.executable, "run.py"],
@@ -231,10 +231,10 @@ def test_a_server_that_is_gone_in_mid_run_loses_nothing(server, program):
     server.start()
     client.communicate(timeout=100)
     assert client.returncode == 0
-    assert_whole(server, "cut")
+    assert_complete(server, "cut")
 
 
-def test_a_rejected_key_and_an_unknown_operation(server, program):
+def test_a_rejected_key_and_unknown_operations_are_errors(server, program):
     server.reject_key()
     refused = subprocess.run(
         [sys.executable, "run.py"],
@@ -253,7 +253,7 @@ def test_a_rejected_key_and_an_unknown_operation(server, program):
     assert state.unknown == ["NoSuchThing", "answer", "runs", "_id"]
 
 
-def test_two_agents_share_a_grid_and_a_preempted_cell_comes_back(sweep):
+def test_two_agents_share_a_grid_and_a_preempted_trial_is_requeued(sweep):
     server, sweep, agents = sweep
     assert [agent.wait(timeout=90) for agent in agents] == [0, 0]
     runs = list(server.runs.values())
@@ -265,5 +265,5 @@ def test_two_agents_share_a_grid_and_a_preempted_cell_comes_back(sweep):
     }
     assert sorted(len(run.rows) for run in runs) == [4, 7]
     [requeued] = [run for run in runs if run.resumed]
-    assert requeued.config["n_mels"] == 20 and sweep.handed_out.count(requeued.id) == 2
+    assert requeued.config["n_mels"] == 20 and sweep.assigned.count(requeued.id) == 2
     assert sweep.state == "FINISHED" and server.unknown == [] and server.crashes == []
