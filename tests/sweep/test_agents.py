@@ -63,7 +63,7 @@ def start_agent(server, folder, sweep, *flags):
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    return training.make_surroundings(tmp_path_factory.mktemp("agents"))
+    return training.make_work_folder(tmp_path_factory.mktemp("agents"))
 
 
 @pytest.fixture
@@ -98,10 +98,10 @@ def swept(agents_started):
 def test_a_preempted_run_is_requeued_and_gives_the_results_of_an_undisturbed_one(server, folder):
     sweep = create_sweep(server, folder, {"n_mels": 20, "groups": 1, **FIXED, "epochs": 60}, COMMAND)
     first = start_agent(server, folder, sweep, "--forward-signals")
-    while not sweep.handed_out:
+    while not sweep.assigned:
         assert first.poll() is None
         time.sleep(0.05)
-    [run_id] = sweep.handed_out
+    [run_id] = sweep.assigned
     training.wait_for_epochs(folder / "runs" / run_id, 3, first)
     first.send_signal(signal.SIGTERM)
     printed = first.communicate(timeout=60)[0]
@@ -122,33 +122,33 @@ def test_a_preempted_run_is_requeued_and_gives_the_results_of_an_undisturbed_one
         WANDB_RUN_ID="undisturbed",
     )
     printed = second.communicate(timeout=90)[0]
-    assert second.returncode == 0 and sweep.handed_out == [run_id, run_id], printed
+    assert second.returncode == 0 and sweep.assigned == [run_id, run_id], printed
     assert run.resumed == 1
-    training.assert_arrived(server, folder / "runs" / run_id, epochs=60)
-    assert [training.unclocked(row) for row in training.rows(folder / "runs" / run_id)] == [
-        training.unclocked(row) for row in training.rows(folder / "runs" / "undisturbed")
+    training.assert_uploaded(server, folder / "runs" / run_id, epochs=60)
+    assert [training.without_times(row) for row in training.rows(folder / "runs" / run_id)] == [
+        training.without_times(row) for row in training.rows(folder / "runs" / "undisturbed")
     ]
 
 
 @pytest.mark.parametrize("name, trials", (("n_mels", 15), ("groups", 25)))
 def test_wandb_accepts_the_study_files_and_their_first_trial_runs(server, tmp_path, name, trials):
-    folder = training.make_surroundings(tmp_path)  # not shared: each server with this seed assigns the same run ids
+    folder = training.make_work_folder(tmp_path)  # not shared: each server with this seed assigns the same run ids
     sweep = send_sweep(server, folder, str(REPOSITORY / "sweeps" / f"{name}.yaml"))
     assert (sweep.config["name"], sweep.config["project"]) == (name, "kws")
     assert math.prod(len(item.get("values", [0])) for item in sweep.config["parameters"].values()) == trials
     agent = start_agent(server, folder, sweep, "--count", "1")
     printed = agent.communicate(timeout=90)[0]
-    [run_id] = sweep.handed_out
+    [run_id] = sweep.assigned
     assert agent.returncode == 0 and server.runs[run_id].state == "finished", printed
-    training.assert_arrived(server, folder / "runs" / run_id, epochs=20)
+    training.assert_uploaded(server, folder / "runs" / run_id, epochs=20)
     settings = training.read(folder / "runs" / run_id, "config.json")
     assert (settings["study"], settings["n_mels"], settings["groups"], settings["seed"]) == (name, 20, 1, 0)
 
 
 def test_each_trial_is_run_exactly_once(swept):
     server, sweep, _, printed = swept
-    assert len(sweep.handed_out) == 3 == len(set(sweep.handed_out)), printed
-    runs = [server.runs[run] for run in sweep.handed_out]
+    assert len(sweep.assigned) == 3 == len(set(sweep.assigned)), printed
+    runs = [server.runs[run] for run in sweep.assigned]
     assert sorted((run.config["n_mels"], run.config["groups"]) for run in runs) == [(40, 1), (40, 2), (40, 5)]
     assert {run.resumed for run in runs} == {0}
     assert server.unknown == []
@@ -156,9 +156,9 @@ def test_each_trial_is_run_exactly_once(swept):
 
 def test_every_run_is_uploaded_completely(swept, folder):
     server, sweep, _, printed = swept
-    valid = [server.runs[run] for run in sweep.handed_out if server.runs[run].config["groups"] < 5]
+    valid = [server.runs[run] for run in sweep.assigned if server.runs[run].config["groups"] < 5]
     for run in valid:
-        training.assert_arrived(server, folder / "runs" / run.id, epochs=3)
+        training.assert_uploaded(server, folder / "runs" / run.id, epochs=3)
         assert run.config["sweep_id"] == run.sweep == sweep.id
         settings = training.read(folder / "runs" / run.id, "config.json")
         assert (settings["lr"], settings["augment"], settings["study"]) == (0.001, False, "bands")
@@ -168,7 +168,7 @@ def test_every_run_is_uploaded_completely(swept, folder):
 
 def test_an_invalid_trial_fails_with_its_reason_and_does_not_block_the_agents(swept, folder):
     server, sweep, _, printed = swept
-    [invalid] = [server.runs[run] for run in sweep.handed_out if server.runs[run].config["groups"] == 5]
+    [invalid] = [server.runs[run] for run in sweep.assigned if server.runs[run].config["groups"] == 5]
     assert (invalid.state, invalid.rows, sweep.state) == ("crashed", [], "FINISHED")
     reasons = [line for text in printed for line in text.splitlines() if line.startswith("kws: groups")]
     assert len(reasons) == 1 and "5 does not divide" in reasons[0], printed
@@ -179,12 +179,12 @@ def test_an_invalid_trial_fails_with_its_reason_and_does_not_block_the_agents(sw
 
 def test_settings_from_run_config_alone_give_the_same_run(swept, folder):
     server, by_flags, by_config, printed = swept
-    [run] = by_config.handed_out
-    training.assert_arrived(server, folder / "runs" / run, epochs=3)
+    [run] = by_config.assigned
+    training.assert_uploaded(server, folder / "runs" / run, epochs=3)
     name = server.runs[run].display_name
-    [twin] = [one for one in by_flags.handed_out if server.runs[one].display_name == name]
-    assert [training.unclocked(row) for row in training.rows(folder / "runs" / run)] == [
-        training.unclocked(row) for row in training.rows(folder / "runs" / twin)
+    [twin] = [one for one in by_flags.assigned if server.runs[one].display_name == name]
+    assert [training.without_times(row) for row in training.rows(folder / "runs" / run)] == [
+        training.without_times(row) for row in training.rows(folder / "runs" / twin)
     ]
     settings = json.loads((folder / "runs" / run / "config.json").read_text())
     assert (settings["n_mels"], settings["lr"], settings["augment"]) == (40, 0.001, False)
