@@ -1,4 +1,4 @@
-"""W&B's parameter distributions: what a sweep file may specify for one setting, and the values that it stands for.
+"""W&B's parameter distributions: what a sweep file may specify for one setting, and the values that result.
 
 The names and defaults are those of https://docs.wandb.ai/models/sweeps/sweep-config-keys. Values are drawn through
 the quantile (the inverse of the cumulative distribution), so one formula per form serves random and bayes.
@@ -14,6 +14,7 @@ from kws.config import SETTINGS, checked
 from kws.errors import KwsError
 from kws.formatting import one_line
 
+MAX_TRIALS = 100_000  # of one sweep
 Value = bool | int | float | str | tuple[str, ...]  # of a setting
 Numbers = dict[str, float]
 
@@ -86,6 +87,9 @@ class Parameter:
         numbers = dict(self.numbers)
         if self.form in ("constant", "categorical"):
             return self.values
+        if self.form in ("int_uniform", "q_uniform"):
+            if (numbers["max"] - numbers["min"]) / numbers.get("q", 1) > MAX_TRIALS:
+                raise KwsError(f"{where}: {self.name}: more than {MAX_TRIALS} values for a grid; list fewer")
         if self.form == "int_uniform":
             return tuple(range(int(numbers["min"]), int(numbers["max"]) + 1))
         if self.form == "q_uniform":  # W&B's grid excludes max

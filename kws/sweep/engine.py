@@ -253,9 +253,7 @@ class Engine:
 
 def _last_lines(path: Path) -> list[str]:
     try:
-        with open(path, "rb") as file:
-            file.seek(max(0, file.seek(0, os.SEEK_END) - 8192))
-            lines = file.read().decode("utf-8", "replace").splitlines()
+        with open(path, encoding="utf-8", errors="replace") as file:
+            return list(deque((line.rstrip() for line in file if line.strip()), LAST_LINES))
     except OSError:
         return []
-    return [line for line in lines if line.strip()][-LAST_LINES:]

@@ -57,10 +57,10 @@ def run(
     """Run the trials of the sweep file `path`, shared with other workers; return its Status when none remain.
 
     Args:
-        assignments: texts KEY=VALUE that override the file's parameters.
+        assignments, count: see load_sweep.
         storage: an Optuna storage URL or the path of a journal file; default a journal in the sweep's folder.
-        count: number of trials of a random or bayes sweep, in place of run_cap.
         jobs: trials at once; default one per usable CPU.
+        retry_failed: run trials again that failed before this call.
 
     Raises:
         KwsError: an error the user can fix, before anything runs where it can be known then.
@@ -72,6 +72,8 @@ def run(
     _check_data(sweep)
     check_temporary_folder()
     check_mode()
+    import yaml
+
     from kws.sweep.engine import Engine
     from kws.sweep.journal import storage_errors
     from kws.sweep.storage import SharedSweep
@@ -79,7 +81,8 @@ def run(
     with storage_errors(), _signals() as received:
         shared = SharedSweep(sweep, storage)
         (sweep.folder / "logs").mkdir(parents=True, exist_ok=True)
-        _copy_file(sweep)
+        copy = yaml.safe_dump(sweep.content, sort_keys=False, allow_unicode=True)
+        write_text(sweep_file(sweep.run_dir, sweep.sweep_id), copy)
         with make_display(sweep) as display:
             stopped_by = Engine(sweep, shared, jobs, retry_failed, display, received).work()
         return replace(_status(sweep, shared.states()), signal=stopped_by)
@@ -134,21 +137,12 @@ def _name(sweep: Sweep, trial: int, overrides: Mapping[str, Value] | None) -> st
         return f"trial {trial}"
 
 
-def _copy_file(sweep: Sweep) -> None:
-    """Write the sweep file as it is run, with --set applied, beside the journal."""
-    import yaml
-
-    text = yaml.safe_dump(sweep.content, sort_keys=False, allow_unicode=True)
-    write_text(sweep_file(sweep.run_dir, sweep.sweep_id), text)
-
-
 @contextmanager
 def _signals() -> Iterator[list[int]]:
     """Collect SIGINT, SIGTERM and SIGHUP in a list, so that the sweep stops at a safe point."""
     received: list[int] = []
-    previous = {}
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        previous[number] = signal.signal(number, lambda number, _: received.append(number))
+    numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+    previous = {number: signal.signal(number, lambda number, _: received.append(number)) for number in numbers}
     try:
         yield received
     finally:

@@ -16,7 +16,7 @@ from kws.config import SETTINGS, Config, checked, resolve, setting_name, suggest
 from kws.errors import KwsError
 from kws.files import read_yaml
 from kws.formatting import one_line
-from kws.sweep.distributions import Parameter, Value, read_parameter
+from kws.sweep.distributions import MAX_TRIALS, Parameter, Value, read_parameter
 
 Goal = Literal["minimize", "maximize"]
 
@@ -30,7 +30,6 @@ NOT_SUPPORTED = ("early_terminate", "scheduler", "metrics", "job", "image_uri") 
 COMMAND_WORDS = ("${env}", "${interpreter}", "python", "python3", "${args}", "${args_no_equals}", "${args_no_hyphens}")
 # Settings that say where a run is done: machines that differ only in these share one sweep.
 LOCAL = ("run_dir", "device", "threads", "entity")
-MAX_TRIALS = 100_000
 
 
 @dataclass(frozen=True)
@@ -219,10 +218,6 @@ def _expected(
         if cap is None:
             raise KwsError(f"{path}: method {method} has no end; set run_cap in the file, or use --count N")
         return cap
-    for parameter in parameters.values():
-        numbers = dict(parameter.numbers)
-        if numbers and (numbers.get("max", 0) - numbers.get("min", 0)) / numbers.get("q", 1) > MAX_TRIALS:
-            raise KwsError(f"{path}: {parameter.name}: more than {MAX_TRIALS} values for a grid; list fewer")
     trials = math.prod(len(parameter.grid(path)) for parameter in parameters.values())
     if trials == 0:
         raise KwsError(f"{path}: the grid is empty; W&B's grid over q_uniform excludes max")

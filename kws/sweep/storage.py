@@ -156,7 +156,10 @@ class SharedSweep:
         for attempt in self._attempts().get(trial, []):
             if not attempt.state.is_finished() and self._is_dead(attempt, self._study.user_attrs):
                 self._end(attempt._trial_id, "orphaned")
-        run_id = self._run_id(last)
+        # A run is resumed if its run folder is reachable from here.
+        run_id: str = "" if last is None or last.user_attrs.get("fresh") else last.user_attrs["run_id"]
+        if not run_id or not (self.sweep.run_dir / run_id).is_dir():
+            run_id = secrets.token_hex(4)
         template = optuna.trial.create_trial(
             state=OptunaState.RUNNING,
             params=last.params if last else None,
@@ -177,14 +180,6 @@ class SharedSweep:
             overrides = self._suggest(trial, optuna_id) if bayes else self.sweep.overrides(trial)
         self._set(optuna_id, "overrides", overrides)
         return Attempt(trial, optuna_id, run_id, overrides)
-
-    def _run_id(self, last: FrozenTrial | None) -> str:
-        """Return the last attempt's run id if its run folder can be resumed from here, else a new one."""
-        if last and not last.user_attrs.get("fresh"):
-            run_id: str = last.user_attrs["run_id"]
-            if (self.sweep.run_dir / run_id).is_dir():
-                return run_id
-        return secrets.token_hex(4)
 
     def _suggest(self, trial: int, optuna_id: int) -> dict[str, Value]:
         # One seed per trial: workers that share a sweep must not all draw the same points.

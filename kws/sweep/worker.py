@@ -72,7 +72,7 @@ def run_trial(
     lock = _redirect_output(log_path)
     threading.Thread(target=_exit_with_parent, daemon=True).start()
     try:
-        fcntl.flock(lock, fcntl.LOCK_EX)  # an earlier process of this trial that was told to exit may still be running
+        fcntl.flock(lock, fcntl.LOCK_EX)  # an earlier process of this trial may still be exiting
         from kws.train import train
 
         with _temporary_files():
