@@ -40,6 +40,7 @@ class RunFolder:
     def __init__(self, run_dir: str, run_id: str) -> None:
         self.run_dir, self.run_id = run_dir, run_id
         self.path = Path(os.path.abspath(os.path.expanduser(run_dir))) / run_id
+        self.best_checkpoint, self.last_checkpoint = self.path / BEST_CHECKPOINT, self.path / LAST_CHECKPOINT
         try:
             self.path.mkdir(parents=True, exist_ok=True)
             self._lock = open(self.path / LOCK, "w")  # the lock ends with the process, however it ends
@@ -67,14 +68,6 @@ class RunFolder:
     def has_run(self) -> bool:
         """Whether a run was started in this folder."""
         return any((self.path / name).exists() for name in (CONFIG, SUMMARY, LAST_CHECKPOINT))
-
-    @property
-    def best_checkpoint(self) -> Path:
-        return self.path / BEST_CHECKPOINT
-
-    @property
-    def last_checkpoint(self) -> Path:
-        return self.path / LAST_CHECKPOINT
 
     def write_config(self, config: Mapping[str, Any]) -> None:
         write_json(self.path / CONFIG, config)
