@@ -5,9 +5,9 @@ import hashlib
 import io
 import tarfile
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from pathlib import PurePosixPath
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 from kws.errors import KwsError
 from kws.formatting import one_line
@@ -22,35 +22,36 @@ LARGEST_MEMBER = 10_000_000
 MOST_MEMBERS = 200_000
 
 
-class Source(Protocol):
-    """A raw byte stream that may know its size in bytes."""
-
-    total: int | None
-
-    def readinto(self, buffer: "WriteableBuffer", /) -> int | None: ...
+Chunks = Generator[tuple[bytes, int | None], None, None]  # bytes in order, each with the size of all, None if unknown
 
 
-class Hashed(io.RawIOBase):
-    """A raw byte stream with the sha256 (`hash`) and number (`count`) of the bytes read; `name` is for messages."""
+class Archive(io.RawIOBase):
+    """A stream of bytes with its sha256 (`hash`), bytes read (`count`) and in all (`total`); `name` is for messages."""
 
-    def __init__(self, source: Source, name: str) -> None:
-        self.source, self.name = source, name
+    def __init__(self, chunks: Chunks, name: str) -> None:
+        self.name = name
         self.hash, self.count = hashlib.sha256(), 0
+        self.total: int | None = None
+        self._chunks, self._rest = chunks, b""
 
     def readable(self) -> bool:
         return True
 
     def readinto(self, buffer: "WriteableBuffer") -> int:
-        count = self.source.readinto(buffer) or 0
-        self.hash.update(memoryview(buffer)[:count])
-        self.count += count
+        if not self._rest:
+            self._rest, self.total = next(self._chunks, (b"", self.total))
+        view = memoryview(buffer)
+        data, self._rest = self._rest[: len(view)], self._rest[len(view) :]
+        view[: len(data)] = data
+        self.hash.update(data)
+        self.count += len(data)
         if self.count > LARGEST_ARCHIVE:
             raise KwsError(f"{self.name}: has more than {LARGEST_ARCHIVE:,} bytes; it is not Speech Commands v0.02")
-        return count
+        return len(data)
 
 
 def members(
-    archive: Hashed, is_chosen: Callable[[PurePosixPath], bool]
+    archive: Archive, is_chosen: Callable[[PurePosixPath], bool]
 ) -> Iterator[tuple[PurePosixPath, bytes | None]]:
     """Yield (path, content) of every member: its bytes where is_chosen(path), else None; then read to the end.
 

@@ -19,6 +19,7 @@ from kws.files import write_atomically
 from kws.formatting import one_line
 
 MARGIN = 1600  # silence on both sides of a clip: room to shift it by up to 100 ms
+SPEECH_COMMANDS = FOLDERS["speech_commands"]
 SPLITS = ("training", "validation", "testing")
 CACHE_FORMAT = 2
 
@@ -38,11 +39,7 @@ class SpeechCommandsWords(torchaudio.datasets.SPEECHCOMMANDS):  # type: ignore[m
     _walker: list[str]
 
     def __init__(
-        self,
-        root: str | Path,
-        subset: str,
-        words: Sequence[str] = ("no", "yes"),
-        folder: str = FOLDERS["speech_commands"],
+        self, root: str | Path, subset: str, words: Sequence[str] = ("no", "yes"), folder: str = SPEECH_COMMANDS
     ) -> None:
         super().__init__(os.path.abspath(root), url=folder, subset=subset)
         self._walker = sorted(path for path in self._walker if Path(path).parent.name in words)

@@ -4,7 +4,7 @@ The archive (2.3 GB, 105,829 clips) is not stored: it is unpacked while it is do
 background noise and the lists are written, and its sha256 decides at the end whether they are installed.
 """
 
-import io
+import contextlib
 import os
 import re
 import shutil
@@ -12,8 +12,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path, PurePosixPath
 
 from kws.data import layout
-from kws.data.archive import Hashed, members
-from kws.data.download import PAUSES_S, Download
+from kws.data.archive import Archive, Chunks, members
+from kws.data.download import PAUSES_S, download
 from kws.data.install import locked, replacing, write_marker
 from kws.data.layout import CLIPS, LISTS, NOISE_FOLDER, Marker, dataset_folder, read_marker
 from kws.errors import KwsError
@@ -56,12 +56,14 @@ def fetch(
         if layout.diagnose(folder, words) is None:
             return folder
         layout.check_words(words)
-        # The archive is opened first, so that a wrong path is reported before anything is created.
-        with _open(archive, url, pauses) as source, locked(folder, wait=False) as place:
+        if archive is not None:
+            _check_readable(archive)  # a wrong path is reported before anything is created
+        chunks = download(url, pauses) if archive is None else _read(archive)
+        with contextlib.closing(chunks), locked(folder, wait=False) as place:
             if layout.diagnose(place, words):
                 kept = (read_marker(place) or {}).get("words", [])
                 with replacing(place) as part:
-                    stream = Hashed(source, str(archive or url))
+                    stream = Archive(chunks, str(archive or url))
                     _fill(part, sorted({*words, *kept} & set(CLIPS)), stream, sha256, progress)
                     if place.exists() and read_marker(place) is None:
                         raise KwsError(f"{place}: appeared during the download; remove it and run kws data again")
@@ -73,7 +75,7 @@ def fetch(
     return folder
 
 
-def _fill(part: Path, words: list[str], archive: Hashed, sha256: str, progress: Progress | None) -> None:
+def _fill(part: Path, words: list[str], archive: Archive, sha256: str, progress: Progress | None) -> None:
     """Write the clips of `words`, the noise, the lists and the marker into the new folder `part`."""
     room = DISK_EXTRA + DISK_PER_CLIP * sum(CLIPS[word] for word in words)
     free = shutil.disk_usage(part.parent).free
@@ -87,7 +89,7 @@ def _fill(part: Path, words: list[str], archive: Hashed, sha256: str, progress: 
     clips = dict.fromkeys(words, 0)
     for path, content in members(archive, lambda path: _is_chosen(path, words)):
         if progress:
-            progress(archive.count, archive.source.total)
+            progress(archive.count, archive.total)
         if content is None:
             continue
         room -= len(content)
@@ -115,21 +117,20 @@ def _fill(part: Path, words: list[str], archive: Hashed, sha256: str, progress: 
     write_marker(part, marker)
 
 
-def _open(archive: str | Path | None, url: str, pauses: Sequence[float]) -> "Download | _LocalArchive":
-    if archive is None:
-        return Download(url, pauses)
+def _check_readable(archive: str | Path) -> None:
     try:
-        return _LocalArchive(archive)
+        open(archive, "rb").close()
     except OSError as error:
         raise KwsError(
             f"{archive}: cannot be read ({error.strerror}); give the path of speech_commands_v0.02.tar.gz"
         ) from error
 
 
-class _LocalArchive(io.FileIO):
-    def __init__(self, path: str | Path) -> None:
-        super().__init__(path)
-        self.total: int | None = os.fstat(self.fileno()).st_size
+def _read(archive: str | Path) -> Chunks:
+    with open(archive, "rb") as file:
+        size = os.fstat(file.fileno()).st_size
+        while data := file.read(1 << 16):
+            yield data, size
 
 
 def _is_chosen(path: PurePosixPath, words: list[str]) -> bool:

@@ -49,14 +49,14 @@ def assert_complete(folder, words=("no", "yes")):
     assert all((folder / path).read_bytes() == FILES[path] for path in kept)
     marker = json.loads((folder / ".kws-complete").read_text())
     assert marker == {"words": sorted(words), "clips": dict.fromkeys(sorted(words), 12), "sha256": HASH}
-    assert beside(folder) == {folder.name, f".{folder.name}.lock"}
+    assert siblings(folder) == {folder.name, f".{folder.name}.lock"}
 
 
 def assert_nothing(root):
-    assert beside(root / FOLDER) <= {".speech_commands_v0.02.lock"}
+    assert siblings(root / FOLDER) <= {".speech_commands_v0.02.lock"}
 
 
-def beside(folder):
+def siblings(folder):
     return {path.name for path in folder.parent.iterdir()} if folder.parent.exists() else set()
 
 
@@ -101,7 +101,7 @@ def test_a_local_archive_needs_no_network(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("make", "said"),
+    ("make", "message"),
     [
         (
             lambda path: None,
@@ -122,11 +122,11 @@ def test_a_local_archive_needs_no_network(tmp_path):
     ],
     ids=["absent", "folder", "empty", "web page"],
 )
-def test_a_local_file_that_is_not_an_archive(tmp_path, make, said):
+def test_a_local_file_that_is_not_an_archive(tmp_path, make, message):
     archive = tmp_path / "a.tar.gz"
     make(archive)
     root = tmp_path / "root"
-    assert error_of(fetch, root, ("no", "yes"), archive=archive) == f"{archive}: {said}"
+    assert error_of(fetch, root, ("no", "yes"), archive=archive) == f"{archive}: {message}"
     if archive.is_file():
         assert_nothing(root)
     else:
@@ -391,13 +391,13 @@ HOSTILE = {
 
 @pytest.mark.parametrize("kind", HOSTILE)
 def test_hostile_members_are_errors_even_with_the_right_hash(tmp_path, kind):
-    extra, said = HOSTILE[kind]
+    extra, message = HOSTILE[kind]
     body = pack(FILES, extra)
     archive = tmp_path / "a.tar.gz"
     archive.write_bytes(body)
     root = tmp_path / "deep" / "data"
     line = error_of(fetch, root, ("no", "yes"), archive=archive, sha256=sha256(body))
-    assert line.startswith(f"{archive}: ") and said in line and line.isprintable()
+    assert line.startswith(f"{archive}: ") and message in line and line.isprintable()
     assert_nothing(root)
     assert {path.name for path in tmp_path.iterdir()} == {"a.tar.gz", "deep"} and not Path("/tmp/kws-evil.wav").exists()
 
@@ -452,14 +452,14 @@ DAMAGE = {
 }
 
 
-@pytest.mark.parametrize("said", DAMAGE)
-def test_an_incomplete_folder_made_by_others_is_reported_and_unchanged(placed, said):
-    DAMAGE[said](placed)
+@pytest.mark.parametrize("message", DAMAGE)
+def test_an_incomplete_folder_made_by_others_is_reported_and_unchanged(placed, message):
+    DAMAGE[message](placed)
     left = found(placed)
     line = error_of(fetch, placed.parents[1], ("no", "yes"), url="http://127.0.0.1:9/")
     root = placed.parents[1]
     assert line == (
-        f"data: {placed} is incomplete: {said}; run: mv {placed} {placed}.incomplete && kws data --root {root}"
+        f"data: {placed} is incomplete: {message}; run: mv {placed} {placed}.incomplete && kws data --root {root}"
     )
     assert found(placed) == left
     # The suggested command fixes it.
@@ -468,17 +468,17 @@ def test_an_incomplete_folder_made_by_others_is_reported_and_unchanged(placed, s
         get(root, server)
 
 
-@pytest.mark.parametrize("said", [*DAMAGE, "'no' has 11 clips of 12", ".kws-complete is damaged"])
-def test_a_damaged_folder_made_by_fetch_is_replaced(tmp_path, said):
+@pytest.mark.parametrize("message", [*DAMAGE, "'no' has 11 clips of 12", ".kws-complete is damaged"])
+def test_a_damaged_folder_made_by_fetch_is_replaced(tmp_path, message):
     damage = DAMAGE | {
         "'no' has 11 clips of 12": lambda folder: (folder / "no/0000000b_nohash_0.wav").unlink(),
         ".kws-complete is damaged": lambda folder: os.truncate(folder / ".kws-complete", 20),
     }
     with ArchiveServer(BODY) as server:
         folder = get(tmp_path, server)
-        damage[said](folder)
+        damage[message](folder)
         line = error_of(check_complete, folder, ("no", "yes"))
-        assert line == f"data: {folder} is incomplete: {said}; run: kws data --root {tmp_path}"
+        assert line == f"data: {folder} is incomplete: {message}; run: kws data --root {tmp_path}"
         assert_complete(get(tmp_path, server))
 
 
@@ -652,7 +652,7 @@ def test_a_folder_that_appears_during_the_download_is_unchanged(tmp_path):
     with ArchiveServer(BODY) as server:
         line = error_of(get, tmp_path, server, progress=appear)
     assert line == f"{folder}: appeared during the download; remove it and run kws data again"
-    assert beside(folder) == {folder.name, f".{folder.name}.lock"} and (folder / "yes").is_dir()
+    assert siblings(folder) == {folder.name, f".{folder.name}.lock"} and (folder / "yes").is_dir()
 
 
 def test_ctrl_c_removes_the_unfinished_folder(tmp_path):

@@ -26,7 +26,7 @@ def corpus(tmp_path_factory):
     return generate(tmp_path_factory.mktemp("corpus"), clips=60, jobs=1)
 
 
-def beside(folder):
+def siblings(folder):
     return {path.name for path in folder.parent.iterdir()}
 
 
@@ -122,7 +122,7 @@ def test_a_second_call_changes_nothing_and_other_arguments_replace_the_corpus(tm
     next(folder.glob("go/*.wav")).unlink()
     generate(tmp_path, words=("go", "left", "stop"), clips=12)
     assert len(list(folder.glob("*/*_nohash_*.wav"))) == 12, "the missing clip was not noticed"
-    assert beside(folder) == {folder.name, LOCK}
+    assert siblings(folder) == {folder.name, LOCK}
 
 
 def test_a_corpus_with_the_former_marker_is_complete(tmp_path):
@@ -153,7 +153,7 @@ def test_a_killed_process_leaves_nothing_in_place_and_the_next_one_cleans_up(tmp
     assert len(list(tmp_path.rglob("*_nohash_*.wav"))) >= 20  # it was killed in the middle of its work
     assert generate(tmp_path, clips=12) == folder
     assert len(list(folder.glob("*/*_nohash_*.wav"))) == 12
-    assert beside(folder) == {folder.name, LOCK}
+    assert siblings(folder) == {folder.name, LOCK}
 
 
 def test_processes_can_generate_at_once(tmp_path):
@@ -168,7 +168,7 @@ def test_processes_can_generate_at_once(tmp_path):
     folder = tmp_path / "SpeechCommands" / "speech_commands_synthetic"
     seed = read_marker(folder)["seed"]
     assert contents(folder) == contents(generate(tmp_path / "alone", clips=40, seed=seed))
-    assert beside(folder) == {folder.name, LOCK}
+    assert siblings(folder) == {folder.name, LOCK}
 
 
 @pytest.mark.parametrize(

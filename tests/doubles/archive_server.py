@@ -1,4 +1,4 @@
-"""A small archive in Speech Commands' true layout, and a loopback server that can serve it badly."""
+"""A small archive in the layout of Speech Commands, and a loopback server that serves it with chosen faults."""
 
 import gzip
 import hashlib
@@ -14,7 +14,7 @@ SPEAKERS = 12
 
 
 def wav(samples, seed):
-    """Return the bytes of a 16 kHz mono WAV of noise: nothing that gzip could make smaller."""
+    """Return the bytes of a 16 kHz mono WAV of noise, which gzip cannot compress."""
     data = random.Random(seed).randbytes(2 * samples)
     header = b"RIFF" + (36 + len(data)).to_bytes(4, "little") + b"WAVEfmt " + (16).to_bytes(4, "little")
     header += b"".join(
@@ -65,25 +65,18 @@ def sha256(data):
 
 
 class ArchiveServer(ThreadingHTTPServer):
-    """Serves `body` on a free loopback port; each list is taken one element a request, then things go well.
+    """Serves `body` on a free loopback port. Each request takes one element of each list; then there are no faults.
 
-    breaks: bytes after which the connection is cut. statuses: answers instead of the file. etags: versions (the last
-    one stays). ranges: whether Range is understood. announced: a Content-Length that is not true. delay_s: pause
-    after every 8 KiB. stalls: seconds of silence after a break's bytes. `requests` keeps the Range
-    headers, `conditions` the If-Range ones.
+    breaks: bytes after which the connection is closed. statuses: HTTP errors. etags: versions (the last one is used
+    again). ranges: whether Range is supported. announced: a wrong Content-Length. delay_s: pause after every 8 KiB.
+    stalls: seconds of silence after a break's bytes. `requests` has the Range headers, `conditions` the If-Range ones.
     """
 
     daemon_threads = True
 
     def __init__(self, body, breaks=(), statuses=(), etags=('"1"',), ranges=True, announced=None, delay_s=0, stalls=0):
         super().__init__(("127.0.0.1", 0), _Handler)
-        self.body, self.ranges, self.announced, self.delay_s, self.stalls = (
-            body,
-            ranges,
-            announced,
-            delay_s,
-            stalls,
-        )
+        self.body, self.ranges, self.announced, self.delay_s, self.stalls = body, ranges, announced, delay_s, stalls
         self.breaks, self.statuses, self.etags = list(breaks), list(statuses), list(etags)
         self.requests, self.conditions = [], []
         self.url = f"http://127.0.0.1:{self.server_port}/speech_commands_v0.02.tar.gz"
@@ -97,7 +90,7 @@ class ArchiveServer(ThreadingHTTPServer):
         self.server_close()
 
     def handle_error(self, request, client_address):
-        pass  # clients that hang up are what the tests are about
+        pass  # the tests close connections on purpose
 
 
 class _Handler(BaseHTTPRequestHandler):

@@ -1,4 +1,4 @@
-"""A tiny corpus in Speech Commands' layout, made by the tests: two words that a small network can tell apart."""
+"""A tiny corpus in the layout of Speech Commands: two words that a small network learns to distinguish."""
 
 import numpy as np
 import soundfile

@@ -6,13 +6,13 @@ of Speech Commands; its test list was not used to choose them.
 """
 
 import hashlib
+import io
 import itertools
 import json
 import os
 import re
 import subprocess
 import sys
-import threading
 import wave
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -70,7 +70,7 @@ def generate(
 
     Args:
         jobs: processes at once; default: the CPUs that this process may use.
-        progress: called with (clips done, clips in all) after each clip, one call at a time, from threads.
+        progress: called with (clips done, clips in all) for each clip, after some hundred of them at once.
 
     Raises:
         KwsError: words or numbers that make no corpus, no espeak-ng, a folder that cannot be written.
@@ -92,7 +92,7 @@ def generate(
                     plan = _plan(words, clips, seed)
                     for name in (*words, NOISE_FOLDER):
                         (part / name).mkdir()
-                    _run_workers(part, plan, seed, jobs or usable_cpus(), progress)
+                    _write_clips(part, plan, seed, jobs or usable_cpus(), progress)
                     _write_lists(part, plan)
                     write_text(part / "SYNTHETIC.txt", _about(plan, seed, version))
                     write_marker(part, {**wanted, "espeak": version})
@@ -162,71 +162,53 @@ says little about human speech: name the corpus wherever you quote one.
 """
 
 
-# Workers are processes of their own, so that espeak-ng starts fresh. They write no files: a worker of a killed parent
-# ends when it cannot send its next clip.
-
-
-def _run_workers(
+def _write_clips(
     folder: Path, plan: list[Clip], seed: int, jobs: int, progress: Callable[[int, int], None] | None
 ) -> None:
-    done, lock = itertools.count(1), threading.Lock()
-
-    def clip_finished() -> None:
-        with lock:
-            if progress:
-                progress(next(done), len(plan))
-
-    def run(part: tuple[int, list[Clip]]) -> None:
-        _run_worker(folder, part[1], seed, part[0] == 0, clip_finished)
-
+    parts = _parts(plan)
+    done = 0
     with ThreadPoolExecutor(max(1, jobs)) as pool:
-        list(pool.map(run, enumerate(_parts(plan))))  # raises a worker's error, and cancels the parts not begun
+        results = pool.map(lambda number: _write_part(folder, parts[number], seed, number == 0), range(len(parts)))
+        for part, _ in zip(parts, results, strict=True):
+            for _ in part:
+                done += 1
+                if progress:
+                    progress(done, len(plan))
 
 
-def _run_worker(
-    folder: Path, clips: list[Clip], seed: int, with_noise: bool, clip_finished: Callable[[], None]
-) -> None:
+def _write_part(folder: Path, clips: list[Clip], seed: int, with_noise: bool) -> None:
+    """Write the clips that a new process generates. It writes no files itself, so a killed parent leaves no writer."""
     paths = [str(Path(__file__).parents[3]), os.environ.get("PYTHONPATH", "")]
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, paths)), "OMP_NUM_THREADS": "1"}
     command = [sys.executable, "-m", "kws.data.synthetic.corpus"]
-    with subprocess.Popen(
-        command, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE
-    ) as worker:
-        assert worker.stdin and worker.stdout and worker.stderr
-        worker.stdin.write(json.dumps([clips, seed, with_noise]).encode())
-        worker.stdin.close()
-        for clip in clips:
-            if sound := worker.stdout.read(2 * N_SAMPLES):
-                _write_wav(folder / clip.path, sound)
-                clip_finished()
-        for name in acoustics.NOISES if with_noise else ():
-            _write_wav(folder / NOISE_FOLDER / f"{name}.wav", worker.stdout.read(2 * acoustics.NOISE_SAMPLES))
-        error = worker.stderr.read().decode(errors="replace")
+    task = json.dumps([clips, seed, with_noise]).encode()
+    worker = subprocess.run(command, env=environment, input=task, capture_output=True, check=False)
     if worker.returncode != 0:
-        reason = (error.strip().splitlines() or [f"status {worker.returncode}"])[-1]
-        raise KwsError(f"the process that generates {folder.parent} failed ({reason}); fix that and start again")
+        error = worker.stderr.decode(errors="replace").strip().splitlines() or [f"status {worker.returncode}"]
+        raise KwsError(f"the process that generates {folder.parent} failed ({error[-1]}); fix that and start again")
+    sounds = io.BytesIO(worker.stdout)
+    for clip in clips:
+        _write_wav(folder / clip.path, sounds.read(2 * N_SAMPLES))
+    for name in acoustics.NOISES if with_noise else ():
+        _write_wav(folder / NOISE_FOLDER / f"{name}.wav", sounds.read(2 * acoustics.NOISE_SAMPLES))
 
 
 def _work() -> None:
     """Generate the clips of one part: the task comes on stdin, int16 samples go to stdout."""
     clips, seed, with_noise = json.load(sys.stdin)
     espeak = Espeak()
+    sounds = []
     for clip in itertools.starmap(Clip, clips):
         rng, speaker_rng = _generator(seed, clip.speaker, clip.word, clip.take), _generator(seed, clip.speaker)
-        _send(acoustics.generate_clip(espeak, clip.voice, clip.word, rng, speaker_rng))
+        sounds.append(acoustics.generate_clip(espeak, clip.voice, clip.word, rng, speaker_rng))
     if with_noise:
-        for noise in acoustics.background_noises(espeak, _generator(seed, "noise")):
-            _send(noise)
+        sounds += acoustics.background_noises(espeak, _generator(seed, "noise"))
+    sys.stdout.buffer.writelines(sound.astype("<i2").tobytes() for sound in sounds)
 
 
 def _generator(*key: object) -> np.random.Generator:
     digest = hashlib.sha256("/".join(map(str, key)).encode()).digest()
     return np.random.default_rng(np.frombuffer(digest, np.uint32))
-
-
-def _send(samples: acoustics.Samples) -> None:
-    sys.stdout.buffer.write(samples.astype("<i2").tobytes())
-    sys.stdout.buffer.flush()
 
 
 def _write_wav(path: Path, samples: bytes) -> None:
