@@ -1,121 +1,118 @@
-"""kws bench: every measurement of it, done once on a tiny corpus; and what it compares is comparable."""
+"""python -m benchmarks: every measurement once on a tiny corpus; and what is compared is comparable."""
 
 import json
-import math
+import os
+import subprocess
+import sys
 
 import pytest
 import torch
-from conftest import finish, start
+from conftest import REPOSITORY
+from torch.utils.data import DataLoader
 
-from kws import bench_baseline, bench_clock, bench_runs
+from benchmarks.loops import BaselineModel, WavDataset, train_baseline
+from benchmarks.sections import enlarged
 from kws.config import resolve
 from kws.data.corpus import load
-from kws.model import network as model
+from kws.model import network
 
 EXPECTED = {
-    "epoch": ("kws", "plain loop, WAV files", "plain loop, WAV files / kws", "plain loop, in memory, 2 workers / kws"),
+    "epoch": (
+        "epoch of the network alone", "kws train", "baseline loop, WAV files", "baseline loop, memory",
+        "baseline loop, WAV files / kws train", "baseline loop, memory / kws train",
+        "kws train / epoch of the network alone",
+    ),
     "step": (
-        "batch assembly", "augmentation", "front end", "forward", "backward", "optimiser", "matrix product",
-        "network / matrix product",
+        "augmentation of waveforms", "front end", "augmentation of log-mels", "forward", "backward", "optimiser",
+        "matrix product", "forward, backward, optimiser / matrix product",
     ),
-    "inference": ("batch 1, one thread", "batch 256, one thread"),
-    "run, fresh process": ("imports", "data", "W&B init", "complexity", "test", "W&B finish", "exit", "total"),
-    "run, in a sweep's process": ("data", "W&B init", "complexity", "test", "W&B finish", "exit", "total"),
-    "tracking": ("offline / disabled", "log call", "log call / epoch"),
-    "study, 1 epochs a run": (
-        "kws sweep --jobs 1", "kws train, a process a run", "plain loop, a process a run",
-        "kws sweep / plain loop, a process a run",
+    "fixed": (
+        "fresh process", "fresh process, W&B disabled", "trial of a sweep", "fresh process / trial of a sweep",
     ),
+    "study": (
+        "kws sweep --jobs 2", "kws train", "kws sweep --jobs 2 / kws train", "kws sweep --jobs 2, other commit",
+        "kws sweep --jobs 2, other commit / kws sweep --jobs 2",
+    ),
+    "memory": ("200 clips, first run", "200 clips, cached"),
 }  # fmt: skip
 
 
-def test_every_measurement_is_taken_and_nothing_is_left_behind(data_dir, work):
-    outcome = finish(start("bench", "--quick", "--json", f"--data_dir={data_dir}"), timeout=400)
+def benchmarks(*arguments):
+    command = [sys.executable, "-m", "benchmarks", *arguments]
+    environment = os.environ | {"PYTHONPATH": str(REPOSITORY)}
+    return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=500)
 
-    assert outcome.status == 0, outcome.err
-    result = json.loads(outcome.out)
+
+def test_quick_takes_every_measurement_and_leaves_no_files(data_dir, work):
+    outcome = benchmarks("--quick", "--json", f"--data_dir={data_dir}", "--clips=200", "--only=epoch,step,fixed,memory")
+
+    assert outcome.returncode == 0, outcome.stderr
+    result = json.loads(outcome.stdout)
     measured = {(row["section"], row["what"]): row for row in result["measurements"]}
-    for section, names in EXPECTED.items():
-        for name in names:
+    for section in ("epoch", "step", "fixed", "memory"):
+        for name in EXPECTED[section]:
             assert (section, name) in measured
-    assert any(what.endswith("peak memory, from the cache") for _, what in measured)
     assert len(measured) == len(result["measurements"])
-    assert all(row["low"] <= row["value"] <= row["high"] and row["unit"] for row in measured.values())
-    assert all(row["value"] > 0 for row in measured.values() if row["unit"] in ("x", "GFLOP/s", "GB", "runs a minute"))
-    for section in ("run, fresh process", "run, in a sweep's process"):
-        parts = {what: row["value"] for (at, what), row in measured.items() if at == section}
-        assert math.isclose(sum(parts.values()), 2 * parts["total"])
-    assert result["versions"]["torch"] == torch.__version__
-    assert result["settings"]["threads"] == 1 and result["machine"]["cores"] >= 1
+    for row in measured.values():
+        assert min(row["values"]) <= row["median"] <= max(row["values"]) and row["unit"] and row["median"] > 0
+    assert result["about"]["torch"] == torch.__version__
+    assert result["about"]["threads"] == 1 and result["about"]["cpus"] >= 1
     assert list(work.iterdir()) == []
 
 
-def test_data_that_are_missing_are_named(kws, work):
-    outcome = kws("bench", "--quick", "--data_dir=nowhere")
+def test_the_table_compares_the_studies_of_both_commits(data_dir, work):
+    outcome = benchmarks("--quick", f"--data_dir={data_dir}", "--only=study", f"--against={REPOSITORY}")
 
-    assert outcome.status == 2
-    assert outcome.err.splitlines()[-1].startswith("kws: data: ")
+    assert outcome.returncode == 0, outcome.stderr
+    cells = [line.split("|")[2].strip() for line in outcome.stdout.splitlines() if line.startswith("| study")]
+    assert set(EXPECTED["study"]) <= set(cells)
+    assert list(work.iterdir()) == []
 
 
-@pytest.mark.parametrize("normalize", ("none", "clip", "band"))
-def test_the_plain_loop_trains_the_same_network_on_the_same_clips(data_dir, normalize):
-    config = resolve(("test", {"data_dir": str(data_dir), "groups": 4, "normalize": normalize}))
-    ours = model.build(config).eval()
-    plain = bench_baseline.PlainLoop(config, workers=0)
-    names = list(plain.model.network.state_dict())
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    (
+        (("--data_dir=nowhere",), "failed: kws: data: "),
+        (("--only=speed",), "kws: --only: there is no section speed"),
+        (("--against=nowhere",), "kws: --against: nowhere is not a checkout of kws"),
+    ),
+)
+def test_an_argument_that_cannot_be_measured_is_named(work, arguments, message):
+    outcome = benchmarks("--quick", *arguments)
+
+    assert outcome.returncode == 1
+    assert message in outcome.stderr.splitlines()[-1]
+
+
+@pytest.mark.parametrize("kind", ("files", "memory"))
+def test_the_baseline_loop_trains_the_same_network_on_the_same_clips(data_dir, kind):
+    config = resolve(("test", {"data_dir": str(data_dir), "epochs": 2}))
+    ours, baseline = network.build(config).eval(), BaselineModel(config).eval()
     weights = ours.network.state_dict().values()
-    plain.model.network.load_state_dict(dict(zip(names, weights, strict=True)))
+    baseline.network.load_state_dict(dict(zip(baseline.network.state_dict(), weights, strict=True)))
     corpus = load(config.data_dir, config.data, config.words)
 
-    waveforms, labels = zip(*plain.loader("testing"), strict=True)
-    waveforms, labels = torch.cat(waveforms), torch.cat(labels)
+    dataset = WavDataset(config, "testing", in_memory=kind == "memory")
+    waveforms, labels = next(iter(DataLoader(dataset, batch_size=len(dataset))))
 
     assert torch.equal(waveforms, corpus.testing.waveforms / 32768)
     assert torch.equal(labels, corpus.testing.labels)
     with torch.no_grad():
-        assert torch.allclose(plain.model.eval()(waveforms), ours(waveforms), atol=1e-5)
-    assert len(plain.training.dataset) == len(corpus.training.clips)
-    assert plain.epoch() > plain.epoch() > 0
+        assert torch.allclose(baseline(waveforms), ours(waveforms), atol=1e-5)
+    assert len(WavDataset(config, "training", in_memory=False)) == len(corpus.training.clips)
+    seconds = train_baseline(config, kind)
+    assert len(seconds) == 2 and min(seconds) > 0
 
 
-def test_a_larger_corpus_has_each_clip_so_often_in_the_same_split(data_dir, work):
+def test_an_enlarged_corpus_repeats_each_clip_in_the_same_split(data_dir, work):
     config = resolve(("test", {"data_dir": str(data_dir)}))
-
-    larger = load(bench_runs.enlarged(config, 3), config.data, config.words)
-
     corpus = load(data_dir, config.data, config.words)
-    for name in ("training", "validation", "testing"):
+    splits = ("training", "validation", "testing")
+    clips = sum(len(getattr(corpus, name).clips) for name in splits)
+
+    larger = load(enlarged(config, 3 * clips, work), config.data, config.words)
+
+    for name in splits:
         one, three = getattr(corpus, name), getattr(larger, name)
         assert len(three.clips) == 3 * len(one.clips)
         assert torch.equal(three.waveforms.unique(dim=0), one.waveforms.unique(dim=0))
-
-
-def test_fixed_costs_are_all_but_the_epochs():
-    spans = [
-        ["imports", 11.0, 12.0],
-        ["checkpoint", 15.5, 16.0],  # inside an epoch
-        ["epoch", 13.0, 16.0],
-        ["log", 16.0, 16.25],
-        ["epoch", 17.0, 18.0],
-        ["log", 18.0, 18.25],
-        ["epoch", 18.5, 19.5],
-        ["log", 19.5, 19.75],
-        ["complexity", 20.0, 20.5],
-        ["test", 20.0, 22.0],  # holds complexity
-    ]
-
-    parts, repeated = bench_clock.fixed_costs(spans, began=10.0, ended=23.0)
-
-    assert repeated == pytest.approx({"epoch": 1.0, "log": 0.25, "checkpoint": 0.5 / 3})
-    assert parts == pytest.approx(
-        {
-            "start of the process": 1.0,
-            "imports": 1.0,
-            "complexity": 0.5,
-            "test": 1.5,
-            "first epoch, beyond the others": 2.0,
-            "exit": 1.0,
-            "rest": 2.25,  # 12 to 13, 16.25 to 17, 18.25 to 18.5 and 19.75 to 20
-            "total": 9.25,
-        }
-    )
