@@ -10,13 +10,14 @@ from typing import Any
 from kws.errors import KwsError
 from kws.formatting import one_line
 
+SCHEMA = 1  # version of the records of settings, in config.json and in checkpoints: raise it if a meaning changes
 # Recorded in a run's config beside the settings; ignored when such a config is read back as settings.
 PROVENANCE_KEYS = (
-    "run_id", "run_name", "sweep_id", "data_info", "versions", "git_commit", "host", "device_name",
-    "features_prefetched", "started",
+    "run_id", "run_name", "sweep_id", "schema", "data_info", "versions", "code_version", "host", "device_name",
+    "concurrent_jobs", "started",
 )  # fmt: skip
 # Where and how a run is done. They are not part of its name; two runs that differ only in them should agree.
-NON_IDENTITY = ("words", "data", "data_dir", "device", "threads", "study", "project", "entity", "run_dir")
+NON_IDENTITY = ("data", "data_dir", "device", "threads", "study", "project", "entity", "run_dir")
 
 
 def _setting(
@@ -79,7 +80,9 @@ class Config:
         for name in IDENTITY_SETTINGS:
             value = getattr(self, name)
             if name not in ("n_mels", "groups", "seed") and value != SETTINGS[name].default:
-                parts.append(f"{name.replace('_', '-')}{value if isinstance(value, str) else f'{value:g}'}")
+                text = f"{value:g}" if isinstance(value, (int, float)) else value
+                text = "".join(f"-{word}" for word in text) if name == "words" else text
+                parts.append(f"{name.replace('_', '-')}{text}")
         return "-".join([*parts, f"s{self.seed}"])
 
 
@@ -105,14 +108,32 @@ def resolve(*layers: tuple[str, Mapping[str, Any]]) -> Config:
     return config
 
 
+def recorded(where: str, mapping: Mapping[str, Any]) -> Config:
+    """Return the Config that a run recorded. Unlike in `resolve`, no default stands in for a setting it lacks.
+
+    Raises KwsError if the record lacks a setting, has an unknown one, or has another schema: such a run would be
+    described wrongly.
+    """
+    missing = [name for name in SETTINGS if name not in mapping]
+    unknown = [one_line(key) for key in mapping if not _is_known(one_line(key))]
+    problems = [f"{what} {', '.join(names)}" for what, names in (("no", missing), ("unknown", unknown)) if names]
+    if mapping.get("schema") != SCHEMA:
+        problems.insert(0, f"schema {one_line(mapping.get('schema'))}, not {SCHEMA}")
+    if problems:
+        raise KwsError(f"{where}: was recorded by another version of kws ({'; '.join(problems)}); start a new run")
+    return resolve((where, mapping))
+
+
 def setting_name(key: object, where: str) -> str | None:
     """Return the setting that `key` means, None for what W&B or a run's record adds. Raises KwsError if unknown."""
     name = one_line(key).replace("-", "_")
-    if name in SETTINGS:
-        return name
-    if name.startswith("_") or name in PROVENANCE_KEYS or name == "wandb_version":
-        return None
+    if _is_known(name):
+        return name if name in SETTINGS else None
     raise KwsError(f"{where}: there is no setting {one_line(key)!r}; {suggestion(name, SETTINGS, 'settings are')}")
+
+
+def _is_known(name: str) -> bool:
+    return name in SETTINGS or name in PROVENANCE_KEYS or name.startswith("_") or name == "wandb_version"
 
 
 def suggestion(name: str, known: Iterable[str], list_intro: str = "known") -> str:

@@ -25,7 +25,7 @@ def train(
     sweep_id: str | None = None,
     on_epoch: Callable[[Row], None] | None = None,
     notify: Callable[[str], None] = errors.notify,
-    cpus: int | None = None,
+    concurrent_jobs: int = 1,
 ) -> Path:
     """Do one tracked run and return its run folder.
 
@@ -34,7 +34,7 @@ def train(
         resume: continue from the run folder's last checkpoint. A run that a W&B agent requeued does so by itself.
         on_epoch: called after each epoch with the row that was logged.
         notify: called with one-line notices for the user.
-        cpus: how many CPUs this run may keep busy; default all that the process may use.
+        concurrent_jobs: how many trials the sweep runs at once, this one included; recorded.
 
     Raises:
         KwsError: an error the user can fix, before anything is tracked where it can be known then.
@@ -48,8 +48,8 @@ def train(
     tracker.check_run_id(run_id)
     with ThreadPoolExecutor(1) as thread:
         thread.submit(tracker.start_service)  # its errors are ignored here: Tracker meets and reports them
-        context = prepare(config, notify, cpus)
-        record = provenance(config, run_id, sweep_id, context.data_info, str(context.device), context.prefetch)
+        context = prepare(config, notify)
+        record = provenance(config, run_id, sweep_id, context.data_info, str(context.device), concurrent_jobs)
 
     requeued = "WANDB_SWEEP_ID" in os.environ or os.environ.get("WANDB_RESUME") in ("allow", "must", "auto")
     with RunFolder(config.run_dir, run_id) as folder:
@@ -62,13 +62,12 @@ def train(
         if wandb_run.config != config:  # the config of an agent or of a resumed run has precedence
             config = wandb_run.config
             try:
-                context = prepare(config, notify, cpus)
+                context = prepare(config, notify)
                 checkpoint = checkpoints.restore(folder, config, context.model, context.corpus.fingerprint)
             except KwsError as error:
                 wandb_run.finish("failed", {"error": str(error)})
                 raise
             record["run_name"], record["data_info"] = config.run_name, context.data_info
-            record["features_prefetched"] = context.prefetch
 
         try:
             TrainingRun(config, context, folder, wandb_run, checkpoint).fit(record, on_epoch, started)

@@ -5,7 +5,7 @@ import math
 from kws import metrics
 from kws.analysis.records import Split
 from kws.analysis.statistics import Difference, Estimate
-from kws.analysis.study import FEWEST_SEEDS, SIGNIFICANT, Configuration, Study
+from kws.analysis.study import FEWEST_SEEDS, SIGNIFICANT, Configuration, Study, concurrent_jobs
 from kws.config import SETTINGS
 from kws.formatting import count, p_text, percent, percentage_points, value_text
 
@@ -165,13 +165,14 @@ def _caveats(study: Study) -> list[str]:
     others = ", ".join(sorted(study.sweep_metrics - {metrics.BEST_VAL_ACCURACY}))
     if others:
         lines.append(f"The sweep file's metric is {others}; selection here is by validation accuracy.")
+    jobs = concurrent_jobs(study.runs)
+    if len(jobs) > 1:
+        lines.append(f"Epoch times are not compared: the runs' numbers of concurrent jobs differ ({', '.join(jobs)}).")
     times, results = "epoch times", "results"
     for what, key, effect in (
         ("machines", "host", times),
         ("devices", "device_name", times),
         ("thread counts", "threads", times),
-        ("ways of computing features (with and without prefetch)", "features_prefetched", times),
-        ("versions of the code", "git_commit", results),
         ("sets of library versions", "versions", results),
     ):
         kinds = {repr(run.config[key]) for run in study.runs if run.config.get(key) is not None}

@@ -15,7 +15,6 @@ from typing import Protocol
 from kws.config import Config
 from kws.errors import KwsError
 from kws.formatting import one_line
-from kws.machine import usable_cpus
 from kws.metrics import EPOCH, Row
 from kws.sweep import worker
 from kws.sweep.spec import Sweep
@@ -124,8 +123,8 @@ class Engine:
         log = self.sweep.folder / "logs" / f"{attempt.trial:04d}.log"
         context = worker.fork_server(config)
         receiver, sender = context.Pipe(duplex=False)
-        cpus = max(1, usable_cpus() // self.jobs)
-        arguments = (sender, os.path.abspath(log), os.getcwd(), config, attempt.run_id, self.sweep.sweep_id, cpus)
+        place = os.path.abspath(log), os.getcwd()
+        arguments = (sender, *place, config, attempt.run_id, self.sweep.sweep_id, self.jobs)
         process = context.Process(target=worker.run_trial, args=arguments, daemon=True)
         trial = RunningTrial(attempt, config, process, receiver, log)
         try:

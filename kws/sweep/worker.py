@@ -60,9 +60,9 @@ def fork_server(config: Config) -> ForkServerContext:
 
 
 def run_trial(
-    connection: Connection, log_path: str, directory: str, config: Config, run_id: str, sweep_id: str | None, cpus: int
+    connection: Connection, log_path: str, directory: str, config: Config, run_id: str, sweep_id: str | None, jobs: int
 ) -> None:
-    """Train `config` as run `run_id` on `cpus` CPUs in `directory`, resuming from its last checkpoint if it has one.
+    """Train `config` as run `run_id` in `directory`, resuming from its last checkpoint. `jobs`: trials at once.
 
     Sends a Message through `connection` after each epoch, and before exiting with FAILED. Output goes to `log_path`.
     """
@@ -76,7 +76,7 @@ def run_trial(
         from kws.train import train
 
         with _temporary_files():
-            train(config, run_id, resume=True, sweep_id=sweep_id, on_epoch=connection.send, cpus=cpus)
+            train(config, run_id, True, sweep_id, on_epoch=connection.send, concurrent_jobs=jobs)
     except Exception as error:
         reason = str(error)
         if not isinstance(error, KwsError):

@@ -64,7 +64,7 @@ def restore(folder: RunFolder, config: Config, model: KeywordModel, fingerprint:
         before = resolve((str(path), checkpoint["config"]))
     except KwsError as error:
         raise NotResumable(str(error)) from error
-    free = {*NON_IDENTITY, "epochs"} - {"words"}  # the order of the words is that of the labels
+    free = (*NON_IDENTITY, "epochs")
     changed = [name for name in SETTINGS if name not in free and getattr(before, name) != getattr(config, name)]
     if changed:
         raise NotResumable(f"run {folder.run_id}: was started with another {', '.join(changed)}; start a new run")

@@ -1,14 +1,18 @@
 """Provenance: what a run's result depends on besides its settings (code, libraries, data, machine)."""
 
+import hashlib
 import os
 import platform
 import subprocess
+from collections.abc import Mapping
 from datetime import datetime, timezone
+from functools import cache
 from importlib import metadata
 from pathlib import Path
-from typing import TypedDict
+from typing import Any, NamedTuple, TypedDict
 
 from kws import __version__
+from kws.config import SCHEMA as SCHEMA
 from kws.config import Config
 from kws.data.corpus import DataInfo
 
@@ -21,43 +25,77 @@ class Provenance(TypedDict):
     run_id: str
     run_name: str
     sweep_id: str | None
+    schema: int
     data_info: DataInfo
     versions: dict[str, str]
-    git_commit: str | None
+    code_version: str
     host: str
     device_name: str
-    features_prefetched: bool
+    concurrent_jobs: int  # trials that the sweep ran at once, this one included; 1 for kws train
     started: str
 
 
 def provenance(
-    config: Config, run_id: str, sweep_id: str | None, data_info: DataInfo, device_name: str, features_prefetched: bool
+    config: Config, run_id: str, sweep_id: str | None, data_info: DataInfo, device_name: str, concurrent_jobs: int
 ) -> Provenance:
     """Return the Provenance of a run that starts now in this process."""
     return {
         "run_id": run_id,
         "run_name": config.run_name,
         "sweep_id": sweep_id or os.environ.get("WANDB_SWEEP_ID"),
+        "schema": SCHEMA,
         "data_info": data_info,
         "versions": {"kws": __version__, "python": platform.python_version()}
         | {package: metadata.version(package) for package in PACKAGES},
-        "git_commit": git_commit(),
+        "code_version": code_version(),
         "host": platform.node(),
         "device_name": device_name,
-        "features_prefetched": features_prefetched,
+        "concurrent_jobs": concurrent_jobs,
         "started": datetime.now(timezone.utc).isoformat(timespec="seconds"),
     }
 
 
-def git_commit() -> str | None:
-    """Return the git commit of this code, with `-dirty` if it was edited; None outside a git checkout."""
+@cache
+def code_version() -> str:
+    """Return the last git commit that changed the package, in 12 digits; `kws-VERSION` outside a git checkout.
+
+    If the package's files were edited since, `-dirty-` and 8 digits of a hash of the changes follow.
+    """
+    package = Path(__file__).parents[1]
 
     def git(*arguments: str) -> str:
-        command = ["git", "-C", str(Path(__file__).parent), *arguments]
+        command = ["git", "-C", str(package), *arguments, "--", "."]
         return subprocess.run(command, capture_output=True, text=True, check=True, timeout=10).stdout.strip()
 
     try:
-        git("ls-files", "--error-unmatch", Path(__file__).name)
-        return git("describe", "--always", "--dirty", "--abbrev=40", "--exclude=*")
+        commit = git("log", "-1", "--format=%H")
+        if not commit:  # installed into a checkout of another project
+            return f"kws-{__version__}"
+        changes = git("diff", "--no-color", "--no-ext-diff", "HEAD")
     except (OSError, subprocess.SubprocessError):
-        return None
+        return f"kws-{__version__}"
+    return commit[:12] + (f"-dirty-{hashlib.sha256(changes.encode()).hexdigest()[:8]}" if changes else "")
+
+
+class Code(NamedTuple):
+    """The code that made a run, as far as its numbers depend on it."""
+
+    kws: str
+    torch: str
+    torchaudio: str
+
+    def __str__(self) -> str:
+        return f"kws {self.kws}, torch {self.torch}, torchaudio {self.torchaudio}"
+
+
+def current_code() -> Code:
+    """Return the Code of this process, without importing torch."""
+    return Code(code_version(), metadata.version("torch"), metadata.version("torchaudio"))
+
+
+def code_of(record: Mapping[str, Any]) -> Code:
+    """Return the Code in a run's recorded config, "unknown" where it is missing."""
+    versions = record.get("versions")
+    libraries = versions if isinstance(versions, Mapping) else {}
+    found = record.get("code_version"), libraries.get("torch"), libraries.get("torchaudio")
+    return Code(*(str(version or "unknown") for version in found))

@@ -58,8 +58,8 @@ class RunContext:
     prefetch: bool  # whether a thread computes the features of the next batches: faster, same numbers
 
 
-def prepare(config: Config, notify: Callable[[str], None] = errors.notify, cpus: int | None = None) -> RunContext:
-    """Return the RunContext of a run. `cpus`: as in kws.train.train.
+def prepare(config: Config, notify: Callable[[str], None] = errors.notify) -> RunContext:
+    """Return the RunContext of a run.
 
     Raises KwsError where data or device are unavailable, or the network would be too large.
     """
@@ -77,7 +77,7 @@ def prepare(config: Config, notify: Callable[[str], None] = errors.notify, cpus:
         model=model,
         validation_features=features_of(model, corpus.validation),
         test_features=features_of(model, corpus.testing),
-        prefetch=device.type == "cpu" and (cpus or usable_cpus()) >= 2 * config.threads,
+        prefetch=device.type == "cpu" and usable_cpus() >= 2 * config.threads,
     )
 
 

@@ -194,11 +194,11 @@ def test_test_clips_that_differ_by_seed_are_compared_and_counted_per_clip(tmp_pa
 
 
 def test_different_libraries_and_thread_counts_are_reported(tmp_path):
-    make_run(tmp_path, seed=0, record={"versions": {"torch": "2.11.0"}, "features_prefetched": False})
-    make_run(tmp_path, seed=1, record={"versions": {"torch": "2.13.0"}, "features_prefetched": True}, threads=2)
+    make_run(tmp_path, seed=0, record={"versions": {"torch": "2.11.0"}, "concurrent_jobs": 1})
+    make_run(tmp_path, seed=1, record={"versions": {"torch": "2.13.0"}, "concurrent_jobs": 2}, threads=2)
     (found,) = studies(load([tmp_path]))
     text = " ".join(conclusions(found))
-    assert "2 sets of library versions" in text and "2 thread counts" in text and "2 ways of computing" in text
+    assert "2 sets of library versions" in text and "2 thread counts" in text and "2 numbers of concurrent jobs" in text
     assert facts(found)["Software"] == "torch 2.11.0 and 2.13.0"
 
 
@@ -210,7 +210,7 @@ def test_no_smaller_value_is_suggested_than_the_smallest_possible(tmp_path):
 
 def test_runs_from_several_machines_are_reported(tmp_path):
     make_run(tmp_path, seed=0)
-    make_run(tmp_path, seed=1, record={"host": "other", "git_commit": "1" * 40})
+    make_run(tmp_path, seed=1, record={"host": "other", "code_version": "1" * 12})
     (found,) = studies(load([tmp_path]))
     assert "The runs used 2 machines: compare their epoch times with care." in conclusions(found)
     assert "The runs used 2 versions of the code: compare their results with care." in conclusions(found)

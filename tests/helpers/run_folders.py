@@ -43,7 +43,7 @@ def make_run(run_dir, seed=0, accuracy=0.98, fingerprint="f" * 64, synthetic=Fal
         "run_id": run_id, "run_name": config.run_name, "sweep_id": None, "data_info": data_info,
         "versions": {"kws": "0.1.0", "python": "3.11.2", "torch": "2.13.0", "torchaudio": "2.11.0", "wandb": "0.31.0",
                      "ptflops": "0.7.5"},
-        "git_commit": "0" * 40, "host": "desk", "device_name": "a CPU",
+        "schema": 1, "code_version": "0" * 12, "host": "desk", "device_name": "a CPU", "concurrent_jobs": 1,
         "started": f"2026-11-22T10:00:{seed % 60:02d}+00:00",
     } | dict(record)  # fmt: skip
     (folder / "config.json").write_text(json.dumps(written))

@@ -51,7 +51,7 @@ def written(tmp_path_factory, data_dir):
         record={"sweep_id": "s1", "started": "2026-11-22T09:00:00+00:00"},
     )
     make_study(folder / "runs", "groups", (1, 2, 4, 8), seeds=3)
-    record = {"run_name": EVIL, "host": EVIL, "device_name": EVIL, "git_commit": EVIL}
+    record = {"run_name": EVIL, "host": EVIL, "device_name": EVIL, "code_version": EVIL}
     make_study(
         folder / "runs", "channels", (8, 16), seeds=2, synthetic=True, data="synthetic", study=EVIL, record=record
     )

@@ -10,12 +10,11 @@ import pytest
 import torch
 from conftest import REPOSITORY, TINY, snapshot
 
-from kws.config import SETTINGS, parse_flags, resolve
+from kws.config import SETTINGS, resolve
 from kws.data.corpus import load
 from kws.metrics import EPOCH_METRICS
 from kws.model import complexity
 from kws.model.network import build
-from kws.train import train
 from kws.training import checkpoints
 from kws.training.evaluation import evaluate, features_of
 from kws.training.run import best_row
@@ -238,16 +237,6 @@ def test_the_same_seed_gives_the_same_run_in_another_process(run, tmp_path, data
     for name in ("best.pt", "last.pt"):
         first, second = (checkpoints.read(folder / name)["model"] for folder in (run[0], again))
         assert all(torch.equal(first[key], second[key]) for key in first)
-
-
-def test_prefetched_features_give_the_same_run(work, data_dir):
-    """With a second CPU a thread computes the features of the next batches, otherwise the training loop does."""
-    flags = parse_flags([*FLAGS, f"--data_dir={data_dir}", "--batch_size=4"])
-    folders = [train(resolve(("flag", flags)), cpus=cpus) for cpus in (1, 2)]
-    assert [read(folder, "config.json")["features_prefetched"] for folder in folders] == [False, True]
-    assert rows(folders[0]) == rows(folders[1])
-    first, second = (checkpoints.read(folder / "best.pt", "cpu")["model"] for folder in folders)
-    assert all(torch.equal(first[name], second[name]) for name in first)
 
 
 def test_another_seed_gives_another_run(kws, run, work, data_dir):
