@@ -1,67 +1,100 @@
-"""Augmentation of training clips: of waveforms (shift, gain, noise) and of log-mels (speed, time mask)."""
+"""Augmentation of training clips on mel power spectra, which are computed once per run, and on log-mels."""
 
-from collections.abc import Callable
-from functools import partial
+import math
 from typing import Protocol
 
 import torch
 from torch import Tensor
 
 from kws.config import Config
-from kws.data.audio import FULL_SCALE, N_SAMPLES, SAMPLE_RATE, to_float
+from kws.data.audio import N_SAMPLES, SAMPLE_RATE, to_float
 from kws.data.corpus import Corpus
 from kws.data.layout import NOISE_FOLDER
 from kws.errors import KwsError
 
-Change = Callable[[Tensor], Tensor]  # log-mels (batch, n_mels, n_frames) to augmented ones
+CHUNK = 256  # clips whose spectra are computed at once
+CROSS_TERMS = 50_000  # frames of random cross terms to start at
 
 
 class LogMelLayer(Protocol):
-    """What the data need to know of the model's first layer, kws.model.features.LogMelFilterBanks."""
+    """What the data need of the model's first layer, kws.model.features.LogMelFilterBanks."""
 
     n_mels: int
     hop_length: int
     mel_filters: Tensor
 
     def n_frames(self, n_samples: int) -> int: ...
+    def mel_power(self, waveform: Tensor) -> Tensor: ...
+    def log(self, mel_power: Tensor) -> Tensor: ...
 
 
 class Augmentation:
-    """Shift (zero-filled), gain and background noise, as in the recipes for small keyword models.
+    """Shift, gain and background noise of the training clips, then the SpectralAugmentation of their log-mels.
 
-    Background noise is a random second of the recordings times a factor below `noise_level`, for a share `noise_prob`
-    of the clips (Warden 2018, arXiv:1804.03209; Kim et al. 2021, arXiv:2106.04140).
+    The layer's mel power P of each clip and N of the noise recordings is computed once. The features of a batch are
+
+        log(gain² · P + level² · N + 2 · gain · level · sqrt(P · N / K) · cos(angle) + offset)
+
+    with P shifted by whole frames (zero-filled), N of a random second, random gains up to `gain_db` and, for a share
+    `noise_prob` of the clips, random levels below `noise_level` (Warden 2018, arXiv:1804.03209; Kim et al. 2021,
+    arXiv:2106.04140). The third term, with a random angle in each band and frame, stands for the phases between speech
+    and noise, which mel powers lack: a band is the sum of K independent frequency bins. Gain is exact.
     """
 
-    def __init__(self, config: Config, corpus: Corpus, device: torch.device) -> None:
-        self.margin = round(config.shift_ms * SAMPLE_RATE / 1000)
-        self.gain_db = config.gain_db
-        self.noise_prob, self.noise_level = config.noise_prob, config.noise_level
+    def __init__(self, config: Config, corpus: Corpus, layer: LogMelLayer) -> None:
+        self.config, self.layer = config, layer
+        self.n_mels, self.n_frames = layer.n_mels, layer.n_frames(N_SAMPLES)
+        self.spectral = SpectralAugmentation(config, layer)
+        self.max_shift = round(config.shift_ms / 1000 * SAMPLE_RATE / layer.hop_length)
+        self.clip_frames = self.n_frames + 2 * self.max_shift
         self.noisy = config.noise_prob > 0 and config.noise_level > 0
+        if self.noisy and len(corpus.noise) < N_SAMPLES:
+            raise KwsError(
+                f"data: {corpus.folder / NOISE_FOLDER} has less than a second of noise; add noise recordings, "
+                "or train without noise: --noise_prob=0"
+            )
+        device, silence = layer.mel_filters.device, self.max_shift * layer.hop_length
+        clips = corpus.training.waveforms
+        power = torch.empty(len(clips), self.clip_frames, self.n_mels, device=device)
+        for chunk, waveforms in zip(torch.split(power, CHUNK), torch.split(clips, CHUNK), strict=True):
+            padded = torch.nn.functional.pad(to_float(waveforms.to(device)), (silence, silence))
+            chunk.copy_(layer.mel_power(padded))
+        self.speech = self._seconds(power)
         if self.noisy:
-            if len(corpus.noise) < N_SAMPLES:
-                raise KwsError(
-                    f"data: {corpus.folder / NOISE_FOLDER} has less than a second of noise; add noise recordings, "
-                    "or train without noise: --noise_prob=0"
-                )
-            self.noise = to_float(corpus.noise.to(device)).unfold(0, N_SAMPLES, 1)  # every second of it, as a view
+            self.noise = self._seconds(layer.mel_power(to_float(corpus.noise.to(device))[None]))
+            self.cross_terms = self._cross_terms()
 
-    def __call__(self, windows: Tensor, starts: Tensor, generator: torch.Generator) -> Tensor:
-        """Return augmented (batch, 16000) waveforms: the int16 `windows` (n, 16000) at about `starts` (batch,)."""
-        batch, device = len(starts), windows.device
+    def _seconds(self, power: Tensor) -> Tensor:
+        """Return every second of (n, frames, n_mels) as a row (n_frames · n_mels,) of a view."""
+        frames = power.numel() // self.n_mels
+        return power.as_strided((frames - self.n_frames + 1, self.n_frames * self.n_mels), (self.n_mels, 1))
 
-        def uniform(low: float, high: float) -> Tensor:
-            return torch.empty(batch).uniform_(low, high, generator=generator).to(device)
+    def _cross_terms(self) -> Tensor:
+        """Return 2 · cos(angle) / sqrt(K) for random angles: bands side by side, for many frames."""
+        filters = self.layer.mel_filters
+        # The number of bins that a filter averages; a Hann window makes 1.5 neighbours one independent bin.
+        bins = (filters.sum(0).square() / filters.square().sum(0) / 1.5).clamp_min(1)
+        frames = CROSS_TERMS + self.config.batch_size * self.n_frames
+        generator = torch.Generator().manual_seed(self.config.seed)
+        angles = 2 * math.pi * torch.rand(frames, self.n_mels, generator=generator)
+        return (2 * angles.cos().to(filters.device) / bins.sqrt()).flatten()
 
-        shift = torch.randint(2 * self.margin + 1, (batch,), generator=generator).to(device) - self.margin
-        gain = 10 ** (uniform(-self.gain_db, self.gain_db) / 20)
-        waveforms = windows.index_select(0, starts + shift).float()
-        waveforms *= gain[:, None] / FULL_SCALE
+    def __call__(self, rows: Tensor, generator: torch.Generator) -> Tensor:
+        """Return augmented log-mels (batch, n_mels, n_frames) of the training clips `rows` (batch,)."""
+        config, batch = self.config, len(rows)
+        shift = torch.randint(2 * self.max_shift + 1, (batch,), generator=generator).to(rows.device)
+        power = self.speech.index_select(0, rows * self.clip_frames + shift)
+        power *= 10 ** (_uniform(-config.gain_db, config.gain_db, rows, generator) / 10)[:, None]
         if self.noisy:
-            start = torch.randint(len(self.noise), (batch,), generator=generator).to(device)
-            level = uniform(0, self.noise_level) * (uniform(0, 1) < self.noise_prob)
-            waveforms.addcmul_(self.noise.index_select(0, start), level[:, None])
-        return waveforms
+            start = torch.randint(len(self.noise), (batch,), generator=generator).to(rows.device)
+            level = _uniform(0, config.noise_level, rows, generator)
+            level *= _uniform(0, 1, rows, generator) < config.noise_prob
+            noise = self.noise.index_select(0, start).mul_(level.square()[:, None])
+            first = self.n_mels * int(torch.randint(CROSS_TERMS, (1,), generator=generator))
+            cross = (power * noise).sqrt_().mul_(self.cross_terms[first : first + power.numel()].view_as(power))
+            power.add_(noise).add_(cross)
+        log_mel = self.layer.log(power).view(batch, self.n_frames, self.n_mels)
+        return self.spectral(log_mel.transpose(1, 2), generator)
 
 
 class SpectralAugmentation:
@@ -75,32 +108,22 @@ class SpectralAugmentation:
     def __init__(self, config: Config, layer: LogMelLayer) -> None:
         self.speed = config.speed_perturb
         self.n_mels, self.n_frames = layer.n_mels, layer.n_frames(N_SAMPLES)
-        self.mask_frames = config.time_mask_ms / 1000 * SAMPLE_RATE / layer.hop_length
+        self.mask_frames = min(config.time_mask_ms / 1000 * SAMPLE_RATE / layer.hop_length, self.n_frames)
         device = layer.mel_filters.device
         self.frames = torch.arange(self.n_frames, device=device)
         self.bands = torch.arange(self.n_mels, device=device)
         mel_step = _hz_to_mel(torch.tensor(SAMPLE_RATE / 2)) / (self.n_mels + 1)  # between two bands' centres
         self.mel_step = mel_step.to(device)
 
-    def draw(self, batch: int, generator: torch.Generator) -> Change:
-        """Return a function that augments log-mels. Everything random is drawn here, not when it is called."""
-        device = self.frames.device
-        speed = mask = None
+    def __call__(self, log_mel: Tensor, generator: torch.Generator) -> Tensor:
         if self.speed:
-            speed = torch.empty(batch).uniform_(1 - self.speed, 1 + self.speed, generator=generator).to(device)
+            log_mel = self._at_speed(log_mel, _uniform(1 - self.speed, 1 + self.speed, log_mel, generator))
         if self.mask_frames:
-            length = torch.rand(batch, generator=generator) * min(self.mask_frames, self.n_frames)
-            start = torch.rand(batch, generator=generator) * (self.n_frames - length)
-            mask = start.to(device), (start + length).to(device)
-        return partial(self._change, speed=speed, mask=mask)
-
-    def _change(self, log_mel: Tensor, speed: Tensor | None, mask: tuple[Tensor, Tensor] | None) -> Tensor:
-        if speed is not None:
-            log_mel = self._at_speed(log_mel, speed)
-        if mask is not None:
-            start, end = mask
-            masked = (self.frames >= start[:, None]) & (self.frames < end[:, None])
-            log_mel = torch.where(masked[:, None], log_mel.mean(dim=(1, 2), keepdim=True), log_mel)
+            length = _uniform(0, 1, log_mel, generator) * self.mask_frames
+            start = _uniform(0, 1, log_mel, generator) * (self.n_frames - length)
+            masked = (self.frames >= start[:, None]) & (self.frames < (start + length)[:, None])
+            by_frame, mean = log_mel.transpose(1, 2), log_mel.mean(dim=(1, 2))[:, None, None]
+            log_mel = torch.where(masked[:, :, None], mean, by_frame).transpose(1, 2)
         return log_mel
 
     def _at_speed(self, log_mel: Tensor, speed: Tensor) -> Tensor:
@@ -111,10 +134,14 @@ class SpectralAugmentation:
         bands = _hz_to_mel(hz / speed[:, None]) / self.mel_step - 1
         x = _to_grid(frames, self.n_frames)[:, None].expand(-1, self.n_mels, -1)
         y = _to_grid(bands, self.n_mels)[:, :, None].expand(-1, -1, self.n_frames)
-        grid = torch.stack((x, y), dim=-1)
         return torch.nn.functional.grid_sample(
-            log_mel[:, None], grid, mode="bilinear", padding_mode="border", align_corners=True
+            log_mel[:, None], torch.stack((x, y), -1), mode="bilinear", padding_mode="border", align_corners=True
         )[:, 0]
+
+
+def _uniform(low: float, high: float, like: Tensor, generator: torch.Generator) -> Tensor:
+    """Return random numbers (batch,) for a batch `like` this one, on its device; drawn on the CPU."""
+    return torch.empty(len(like)).uniform_(low, high, generator=generator).to(like.device)
 
 
 def _to_grid(index: Tensor, size: int) -> Tensor:

@@ -18,10 +18,9 @@ from kws.errors import KwsError
 from kws.files import write_atomically
 from kws.formatting import one_line
 
-MARGIN = 1600  # silence on both sides of a clip: room to shift it by up to 100 ms
 SPEECH_COMMANDS = FOLDERS["speech_commands"]
 SPLITS = ("training", "validation", "testing")
-CACHE_FORMAT = 2
+CACHE_FORMAT = 3
 
 Notify = Callable[[str], None]  # called with one-line notices for the user
 
@@ -57,16 +56,11 @@ class SpeechCommandsWords(torchaudio.datasets.SPEECHCOMMANDS):  # type: ignore[m
 
 @dataclass
 class Split:
-    """Clips of one split: padded (clips, MARGIN + 16000 + MARGIN) int16, labels (clips,) float32, clips' paths."""
+    """Clips of one split: waveforms (clips, 16000) int16, labels (clips,) float32, clips' paths."""
 
-    padded: Tensor
+    waveforms: Tensor
     labels: Tensor
     clips: list[str]
-
-    @property
-    def waveforms(self) -> Tensor:
-        """The clips without the margins: (clips, 16000) int16, a view."""
-        return self.padded[:, MARGIN:-MARGIN]
 
     @property
     def speakers(self) -> set[str]:
@@ -114,7 +108,7 @@ class _Content(TypedDict):
 
     format: int
     signature: str
-    padded: dict[str, Tensor]
+    waveforms: dict[str, Tensor]
     clips: dict[str, list[str]]
     noise: Tensor
     fingerprint: str
@@ -150,7 +144,7 @@ def load(
     for name in SPLITS:
         clips = content["clips"][name]
         labels = torch.tensor([words.index(clip.split("/")[0]) for clip in clips], dtype=torch.float32)
-        splits[name] = Split(content["padded"][name], labels, clips)
+        splits[name] = Split(content["waveforms"][name], labels, clips)
     _verify(splits, folder, words)
     if keep:
         _kept[cache] = content
@@ -172,12 +166,12 @@ def cache_folder() -> Path:
 def _read_corpus(folder: Path, words: Sequence[str], signature: str) -> _Content:
     """Read every clip and noise recording into tensors; the fingerprint covers all of their samples and names."""
     digest = hashlib.sha256()
-    padded, clips = {}, {}
+    waveforms, clips = {}, {}
     for name in SPLITS:
         clips[name] = SpeechCommandsWords(folder.parent.parent, name, words, folder.name).clips
-        padded[name] = torch.zeros(len(clips[name]), MARGIN + N_SAMPLES + MARGIN, dtype=torch.int16)
+        waveforms[name] = torch.zeros(len(clips[name]), N_SAMPLES, dtype=torch.int16)
         digest.update("\n".join([name, *clips[name], ""]).encode())
-        for row, clip in zip(padded[name][:, MARGIN:-MARGIN], clips[name], strict=True):
+        for row, clip in zip(waveforms[name], clips[name], strict=True):
             samples = torch.from_numpy(read_clip(folder / clip))
             row[: len(samples)] = samples
             digest.update(row.numpy().data)
@@ -187,7 +181,7 @@ def _read_corpus(folder: Path, words: Sequence[str], signature: str) -> _Content
     return {
         "format": CACHE_FORMAT,
         "signature": signature,
-        "padded": padded,
+        "waveforms": waveforms,
         "clips": clips,
         "noise": noise,
         "fingerprint": digest.hexdigest()[:16],

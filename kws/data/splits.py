@@ -20,7 +20,7 @@ def resplit(corpus: Corpus, words: Sequence[str], seed: int) -> Corpus:
     clip of a word.
     """
     pool = [corpus.training, corpus.validation]
-    padded = torch.cat([split.padded for split in pool])
+    waveforms = torch.cat([split.waveforms for split in pool])
     labels = torch.cat([split.labels for split in pool])
     clips = [clip for split in pool for clip in split.clips]
     rows_of: dict[str, list[int]] = {}
@@ -35,7 +35,7 @@ def resplit(corpus: Corpus, words: Sequence[str], seed: int) -> Corpus:
     splits = {}
     for name, rows in rows_in.items():
         rows = sorted(rows)
-        splits[name] = Split(padded[rows], labels[rows], [clips[row] for row in rows])
+        splits[name] = Split(waveforms[rows], labels[rows], [clips[row] for row in rows])
         for label, word in enumerate(words):
             if not (splits[name].labels == label).any():
                 raise KwsError(

@@ -17,11 +17,10 @@ from torch.nn.functional import binary_cross_entropy_with_logits
 from kws import errors, metrics
 from kws.config import Config
 from kws.data.audio import to_float
-from kws.data.batches import TrainingBatches, epoch_generator, with_features
+from kws.data.batches import TrainingBatches, epoch_generator
 from kws.data.corpus import Corpus, DataInfo, load
 from kws.data.splits import resplit
 from kws.errors import KwsError
-from kws.machine import usable_cpus
 from kws.metrics import Row, Summary
 from kws.model import complexity, network
 from kws.training import checkpoints
@@ -55,7 +54,6 @@ class RunContext:
     model: network.KeywordModel
     validation_features: list[torch.Tensor]  # batches of log-mels
     test_features: list[torch.Tensor]
-    prefetch: bool  # whether a thread computes the features of the next batches: faster, same numbers
 
 
 def prepare(config: Config, notify: Callable[[str], None] = errors.notify) -> RunContext:
@@ -77,7 +75,6 @@ def prepare(config: Config, notify: Callable[[str], None] = errors.notify) -> Ru
         model=model,
         validation_features=features_of(model, corpus.validation),
         test_features=features_of(model, corpus.testing),
-        prefetch=device.type == "cpu" and usable_cpus() >= 2 * config.threads,
     )
 
 
@@ -183,7 +180,7 @@ class TrainingRun:
         generator = epoch_generator(self.config.seed, epoch)
         model.train()
         step_losses, correct = [], torch.zeros((), device=device)
-        for features, labels in with_features(batches.epoch(generator), model.features, self.context.prefetch):
+        for features, labels in batches.epoch(generator):
             logits = model.network(features)
             loss = binary_cross_entropy_with_logits(logits, labels)
             self.optimizer.zero_grad(set_to_none=True)

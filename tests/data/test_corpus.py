@@ -263,7 +263,7 @@ def test_kept_samples_serve_later_loads_while_the_files_are_unchanged(root, fold
     cache.write_bytes(b"damaged")
     second, notices = load_with_notices(root)
     assert notices == [] and cache.read_bytes() == b"damaged"  # not read
-    assert second.training.padded.data_ptr() == first.training.padded.data_ptr()
+    assert second.training.waveforms.data_ptr() == first.training.waveforms.data_ptr()
     os.utime(folder / first.training.clips[0], (1, 1))
     third, notices = load_with_notices(root)
     assert len(notices) == 1 and "is damaged" in notices[0]
