@@ -7,6 +7,8 @@ from typing import Any
 
 def value_text(value: Any) -> str:
     """Return a setting's value as short text."""
+    if isinstance(value, (list, tuple)):  # words, as in the flag
+        return ",".join(map(str, value))
     return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 

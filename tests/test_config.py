@@ -213,6 +213,7 @@ def test_run_names_say_what_is_not_the_default():
     assert name() == "mels20-g1-s0"
     assert name(n_mels=40, seed=3) == "mels40-g1-s3"
     assert name(channels=32, lr=0.001, augment=False) == "mels20-g1-channels32-lr0.001-augment0-s0"
+    assert name(mean_norm="clip", words="yes,no") == "mels20-g1-words-yes-no-mean-normclip-s0"
 
 
 @given(right_settings)

@@ -10,18 +10,28 @@ from kws.formatting import value_text
 from kws.sweep.distributions import read_parameter
 from kws.sweep.spec import expand_grid
 
+# The settings that may differ in one study. Other words, or another order of them, are other labels.
+COMPARABLE = tuple(name for name in IDENTITY_SETTINGS if name != "words")
+
+
+def group_by_study(runs: Iterable[RunRecord], sweeps: Sweeps) -> list[tuple[dict[str, Any], list[RunRecord]]]:
+    """Return [(variant, runs)], one for each study name, data set and choice of the settings that are kept fixed."""
+    groups: dict[tuple[str, str, bool], list[RunRecord]] = {}
+    for run in runs:
+        key = (run.study, run.data_info["fingerprint"], bool(run.data_info.get("synthetic")))
+        groups.setdefault(key, []).append(run)
+    return [item for group in groups.values() for item in split_by_sweep(group, sweeps)]
+
 
 def split_by_sweep(runs: list[RunRecord], sweeps: Sweeps) -> list[tuple[dict[str, Any], list[RunRecord]]]:
     """Return [(variant, runs)]: the runs of one study name, split where a setting differs that no sweep varies.
 
     A sweep file run with `--set epochs=3` asks a different question than with 20 epochs. `variant` has these settings,
-    for example {"epochs": 3}; it is empty if there are none. Without a sweep file all runs are one study.
+    for example {"epochs": 3}; it is empty if there are none. Without a sweep file only the words split runs.
     """
     known = [sweeps[run.sweep_id] for run in runs if run.sweep_id in sweeps]
-    if not known:
-        return [({}, runs)]
     swept = {name for sweep in known for name, item in _parameters(sweep).items() if "value" not in item}
-    swept.add("seed")
+    swept |= {"seed"} if known else set(COMPARABLE)
     for sweep_id in {run.sweep_id for run in runs} - {""}:
         swept |= set(varied_settings(run for run in runs if run.sweep_id == sweep_id))
     fixed = [name for name in IDENTITY_SETTINGS if name not in swept]
@@ -33,14 +43,14 @@ def split_by_sweep(runs: list[RunRecord], sweeps: Sweeps) -> list[tuple[dict[str
 
 
 def varied_settings(runs: Iterable[RunRecord]) -> list[str]:
-    """Return the identity settings, including the seed, that have more than one value in `runs`."""
+    """Return the comparable settings, including the seed, that have more than one value in `runs`."""
     runs = list(runs)
-    return [name for name in IDENTITY_SETTINGS if len({repr(run.config.get(name)) for run in runs}) > 1]
+    return [name for name in COMPARABLE if len({repr(run.config.get(name)) for run in runs}) > 1]
 
 
 def _parameters(sweep: Mapping[str, Any]) -> dict[str, Any]:
-    """Return {name: specification} of a sweep file's identity settings."""
-    return {name: item for name, item in (sweep.get("parameters") or {}).items() if name in IDENTITY_SETTINGS}
+    """Return {name: specification} of a sweep file's comparable settings."""
+    return {name: item for name, item in (sweep.get("parameters") or {}).items() if name in COMPARABLE}
 
 
 def missing_configurations(sweep: Mapping[str, Any], runs: Iterable[RunRecord]) -> list[str]:

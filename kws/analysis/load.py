@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from kws.analysis.grouping import group_by_study
 from kws.analysis.records import Excluded, Progress, Results, RunRecord, Sweeps, checked, finite_numbers
 from kws.analysis.wandb_runs import read_project, wandb_path
 from kws.errors import KwsError
@@ -10,6 +11,7 @@ from kws.files import read_yaml
 from kws.formatting import one_line
 from kws.sweep.spec import sweep_file
 from kws.training import run_folder
+from kws.training.provenance import Code
 
 
 def load(sources: Sequence[str | Path] = ("runs",), progress: Progress | None = None) -> Results:
@@ -34,7 +36,7 @@ def load(sources: Sequence[str | Path] = ("runs",), progress: Progress | None = 
                 excluded.append(item)
             else:
                 runs.setdefault(item.run_id, item)
-    counted = _without_duplicates(list(runs.values()), excluded)
+    counted = _of_one_code(_without_duplicates(list(runs.values()), excluded), excluded, sweeps)
     if not counted and not excluded:
         raise KwsError(f"{', '.join(map(str, sources))}: contains no run; run kws sweep or kws train first")
     return Results(counted, excluded, sweeps)
@@ -42,14 +44,29 @@ def load(sources: Sequence[str | Path] = ("runs",), progress: Progress | None = 
 
 def _without_duplicates(runs: list[RunRecord], excluded: list[Excluded]) -> list[RunRecord]:
     # The first run counts. If the last did, a run could be repeated until its result is welcome.
-    first: dict[tuple[str | None, ...], RunRecord] = {}
-    for run in sorted(runs, key=lambda run: (str(run.config.get("started", "")), run.run_id)):
+    first: dict[tuple[object, ...], RunRecord] = {}
+    for run in sorted(runs, key=lambda run: (run.started, run.run_id)):
         if run.identity in first:
-            reason = f"duplicate: same settings and data as {first[run.identity].run_id}, which started first"
+            reason = f"duplicate: same settings, data and code as {first[run.identity].run_id}, which started first"
             excluded.append(Excluded(run.name, run.where, run.study, reason))
         else:
             first[run.identity] = run
     return list(first.values())
+
+
+def _of_one_code(runs: list[RunRecord], excluded: list[Excluded], sweeps: Sweeps) -> list[RunRecord]:
+    """Return the runs without those that other code made than most of their study; if equally many, the newest."""
+    other: set[str] = set()
+    for _, of_study in group_by_study(runs, sweeps):
+        by_code: dict[Code, list[RunRecord]] = {}
+        for run in of_study:
+            by_code.setdefault(run.code, []).append(run)
+        used = max(by_code, key=lambda code: (len(by_code[code]), max(run.started for run in by_code[code])))
+        for run in (run for run in of_study if run.code != used):
+            other.add(run.run_id)
+            reason = one_line(f"made by other code ({run.code}); the study uses {used}", 300)
+            excluded.append(Excluded(run.name, run.where, run.study, reason))
+    return [run for run in runs if run.run_id not in other]
 
 
 def _read_folder(folder: Path, sweeps: Sweeps, progress: Progress | None) -> Iterator[RunRecord | Excluded]:

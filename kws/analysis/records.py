@@ -7,9 +7,10 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal, cast
 
 from kws import metrics
-from kws.config import IDENTITY_SETTINGS, NON_IDENTITY, resolve
+from kws.config import IDENTITY_SETTINGS, recorded
 from kws.errors import KwsError
 from kws.formatting import one_line
+from kws.training.provenance import Code, code_of
 from kws.training.run_folder import Predictions
 
 if TYPE_CHECKING:
@@ -30,7 +31,7 @@ class RunRecord:
     run_id: str
     name: str
     where: str  # the run's folder, or its address on W&B
-    config: dict[str, Any]  # settings and provenance, as recorded
+    config: dict[str, Any]  # settings (of a run that counts: with the settings' own types) and provenance
     summary: metrics.Summary
     history: dict[str, list[float]]  # metric -> values, one per epoch
     predictions: Predictions = field(default_factory=dict)  # {} if not recorded
@@ -50,10 +51,18 @@ class RunRecord:
         return int(self.config.get("seed", 0))
 
     @property
-    def identity(self) -> tuple[str | None, ...]:
-        """What distinguishes this run from every other run of its study: its settings, including the seed, and data."""
+    def started(self) -> str:
+        return str(self.config.get("started", ""))
+
+    @property
+    def code(self) -> Code:
+        return code_of(self.config)
+
+    @property
+    def identity(self) -> tuple[object, ...]:
+        """What distinguishes this run from any other of its study: settings, including the seed, data and code."""
         settings = (json.dumps(self.config.get(name)) for name in IDENTITY_SETTINGS)
-        return (self.study, self.data_info.get("fingerprint"), *settings)
+        return (self.study, self.data_info.get("fingerprint"), self.code, *settings)
 
 
 @dataclass(frozen=True)
@@ -84,8 +93,7 @@ def checked(run: RunRecord, state: str | None, error: str = "") -> RunRecord | E
 def _problem(run: RunRecord) -> str:
     """Return why a finished run cannot count, "" if it can. Its settings pass the same checks as a new run's."""
     try:
-        given = {name: run.config[name] for name in (*IDENTITY_SETTINGS, "words") if name in run.config}
-        run.config |= resolve(("config", given)).as_dict() | {k: v for k, v in run.config.items() if k in NON_IDENTITY}
+        run.config |= vars(recorded("config", run.config))
     except KwsError as error:
         return str(error)
     for name in ACCURACIES:

@@ -5,7 +5,7 @@ Selection uses validation accuracy, never test accuracy.
 
 import hashlib
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -13,10 +13,11 @@ import numpy as np
 
 from kws import metrics
 from kws.analysis import statistics
-from kws.analysis.grouping import missing_configurations, split_by_sweep, varied_settings
+from kws.analysis.grouping import group_by_study, missing_configurations, varied_settings
 from kws.analysis.records import Excluded, Results, RunRecord
 from kws.analysis.statistics import Difference, Estimate
 from kws.formatting import value_text
+from kws.training.provenance import Code
 
 if TYPE_CHECKING:
     from kws.data.corpus import DataInfo
@@ -36,7 +37,7 @@ class Configuration:
     runs: list[RunRecord]
     val: Estimate  # of best/val_accuracy
     test: Estimate  # of test/accuracy
-    epoch_s: Estimate  # of time/epoch_s_median, seconds
+    epoch_s: Estimate  # of time/epoch_s_median, seconds; NaN if the study's runs are not comparable in it
     stability: Estimate  # of `last_epochs_spread`, a fraction
     params: float
     flops: float
@@ -106,6 +107,11 @@ class Study:
         return ", ".join([self.name, *(f"{name} {value_text(value)}" for name, value in self.variant.items())])
 
     @property
+    def code(self) -> Code:
+        """The code that made the study's runs: see kws.analysis.load."""
+        return self.runs[0].code
+
+    @property
     def synthetic(self) -> bool:
         return bool(self.data_info.get("synthetic"))
 
@@ -134,27 +140,19 @@ class Study:
 
 
 def studies(results: Results) -> list[Study]:
-    """Return the studies of `results` in order of their first run.
-
-    There is one for each study name, data set and choice of the settings that the sweep files keep fixed.
-    """
-    groups: dict[tuple[str, str, bool], list[RunRecord]] = {}
-    for run in results.runs:
-        key = (run.study, run.data_info["fingerprint"], bool(run.data_info.get("synthetic")))
-        groups.setdefault(key, []).append(run)
-    return [
-        _study(name, variant, part, results)
-        for (name, _, _), runs in groups.items()
-        for variant, part in split_by_sweep(runs, results.sweeps)
-    ]
+    """Return the studies of `results` in order of their first run."""
+    return [_study(variant, runs, results) for variant, runs in group_by_study(results.runs, results.sweeps)]
 
 
-def _study(name: str, variant: dict[str, Any], runs: list[RunRecord], results: Results) -> Study:
+def _study(variant: dict[str, Any], runs: list[RunRecord], results: Results) -> Study:
+    name = runs[0].study
     parameters = [key for key in varied_settings(runs) if key != "seed"]
     sweeps = [results.sweeps[key] for key in dict.fromkeys(run.sweep_id for run in runs) if key in results.sweeps]
     description = next((str(sweep["description"]) for sweep in sweeps if sweep.get("description")), "")
     data_info = runs[0].data_info
     configurations = _configurations(runs, parameters, data_info)
+    if len(concurrent_jobs(runs)) > 1:  # the jobs of a machine slow each other down
+        configurations = [replace(item, epoch_s=statistics.mean_interval([math.nan])) for item in configurations]
     enough = [item for item in configurations if len(item.runs) >= FEWEST_SEEDS]
     compared = enough if len(enough) > 1 else configurations
     shared_seeds = sorted(set.intersection(*({run.seed for run in item.runs} for item in compared)))
@@ -181,6 +179,11 @@ def _study(name: str, variant: dict[str, Any], runs: list[RunRecord], results: R
         verdict=verdict,
         comparisons=comparisons,
     )
+
+
+def concurrent_jobs(runs: Iterable[RunRecord]) -> list[str]:
+    """Return the numbers of jobs that ran at once, "unknown" where it was not recorded."""
+    return sorted({str(run.config.get("concurrent_jobs") or "unknown") for run in runs})
 
 
 def _question(description: str, parameters: list[str]) -> str:

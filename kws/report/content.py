@@ -81,17 +81,14 @@ def facts(study: Study) -> dict[str, str]:
     corpus = "synthetic speech (espeak-ng)" if study.synthetic else "Speech Commands v0.02, real recordings"
     resplit = "; training and validation speakers re-split by seed, official test set not used"
     versions = [run.config["versions"] for run in study.runs if isinstance(run.config.get("versions"), dict)]
+    pythons = sorted({str(item["python"]) for item in versions if "python" in item})
     return {
         "Data": f"{corpus}: {' and '.join(f'“{word}”' for word in config['words'])}",
         "Training, validation and test clips": ", ".join(split_sizes(study, key) for key in ("train", "val", "test"))
         + (resplit if config.get("resplit") else ""),
         "Runs": f"{len(study.runs)} finished; configurations: {len(study.configurations)}; seeds: {len(study.seeds)}",
         "Machine": f"{_distinct(study, 'host')} ({_distinct(study, 'device_name')})",
-        "Software": ", ".join(
-            f"{name} {' and '.join(sorted({str(item[name]) for item in versions if name in item}))}"
-            for name in ("kws", "torch", "python")
-            if any(name in item for item in versions)
-        ),
+        "Code": f"{study.code}, Python {' and '.join(pythons) or 'unknown'}",
         "Data fingerprint": str(study.data_info["fingerprint"])[:16],
     }
 

@@ -1,5 +1,6 @@
 """Publishes studies as a W&B report and a saved workspace: the content of the page, with W&B's own panels."""
 
+import math
 import re
 from collections.abc import Iterable, Sequence
 from importlib import import_module
@@ -123,10 +124,11 @@ def _blocks(reports: ModuleType, studies: Iterable[Study], entity: str, project:
 
 
 def _filters(study: Study) -> list[Any]:
-    """Return W&B's filters for the study's runs: finished, of this study, on this kind of data."""
+    """Return W&B's filters for the study's runs: finished, of this study, on this kind of data, made by its code."""
     from wandb_workspaces import expr
 
-    settings = {"study": study.name, "data": study.runs[0].config["data"]} | study.variant
+    settings = {"study": study.name, "data": study.runs[0].config["data"], "code_version": study.code.kws}
+    settings |= {name: list(value) if isinstance(value, tuple) else value for name, value in study.variant.items()}
     return [*(expr.Config(name) == value for name, value in settings.items()), expr.Metric("State") == "finished"]
 
 
@@ -140,11 +142,13 @@ def _panels(reports: ModuleType, study: Study) -> list[Any]:
         "Test accuracy": metrics.TEST_ACCURACY,
         "Parameters": metrics.PARAMS,
         "FLOPs per clip": metrics.FLOPS,
-        "Seconds per epoch": metrics.EPOCH_S_MEDIAN,
     }
+    times = {"Seconds per epoch": metrics.EPOCH_S_MEDIAN}
+    if math.isnan(study.best.epoch_s.mean):  # not comparable
+        times = {}
     accuracy, flops = reports.SummaryMetric(metrics.BEST_VAL_ACCURACY), reports.SummaryMetric(metrics.FLOPS)
     columns = [reports.Config(name) for name in (*study.parameters, "seed")]
-    columns += [flops, reports.SummaryMetric(metrics.EPOCH_S_MEDIAN), accuracy]
+    columns += [flops, *map(reports.SummaryMetric, times.values()), accuracy]
     panels = [
         reports.LinePlot(
             title="Training loss by epoch", x=metrics.EPOCH, y=[metrics.TRAIN_LOSS], log_y=True, **grouped
@@ -152,7 +156,7 @@ def _panels(reports: ModuleType, study: Study) -> list[Any]:
         reports.LinePlot(title="Validation accuracy by epoch", x=metrics.EPOCH, y=[metrics.VAL_ACCURACY], **grouped),
         *(
             reports.BarPlot(title=title, metrics=[reports.SummaryMetric(key)], orientation="v", **grouped)
-            for title, key in bars.items()
+            for title, key in (bars | times).items()
         ),
         *(
             reports.ScatterPlot(title=f"Validation accuracy by {name}", x=reports.Config(name), y=accuracy)

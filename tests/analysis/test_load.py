@@ -48,7 +48,7 @@ def test_unfinished_failed_and_duplicate_runs_are_excluded_with_a_reason(tmp_pat
     results = load([tmp_path])
     assert [run.run_id for run in results.runs] == ["first"]
     assert sorted(item.reason for item in results.excluded) == [
-        "duplicate: same settings and data as first, which started first",
+        "duplicate: same settings, data and code as first, which started first",
         "failed: the disk is full",
         "running",
         "unfinished: it has no summary.json",
@@ -60,6 +60,50 @@ def test_a_run_on_other_data_is_not_a_duplicate(tmp_path):
     make_run(tmp_path, run_id="a", fingerprint="a" * 16)
     make_run(tmp_path, run_id="b", fingerprint="b" * 16)
     assert len(load([tmp_path]).runs) == 2
+
+
+OLD_CODE, NEW_CODE = {"code_version": "a" * 12}, {"code_version": "b" * 12}
+
+
+def test_a_rerun_after_a_change_of_code_is_no_duplicate_and_the_newest_code_of_equally_many_runs_counts(tmp_path):
+    make_run(tmp_path, run_id="old", record=OLD_CODE)
+    make_run(tmp_path, run_id="new", record=NEW_CODE | {"started": "2026-11-23T00:00:00+00:00"})
+    results = load([tmp_path])
+    assert [run.run_id for run in results.runs] == ["new"]
+    assert [item.reason for item in results.excluded] == [
+        "made by other code (kws aaaaaaaaaaaa, torch 2.13.0, torchaudio 2.11.0); "
+        "the study uses kws bbbbbbbbbbbb, torch 2.13.0, torchaudio 2.11.0"
+    ]
+
+
+def test_the_code_of_most_runs_of_a_study_counts(tmp_path):
+    make_study(tmp_path, values=(20, 40), seeds=2, record=OLD_CODE)
+    newer = NEW_CODE | {"started": "2026-11-23T00:00:00+00:00"}
+    for seed in (0, 1, 2):
+        make_run(tmp_path, seed=seed, run_id=f"newer-{seed}", n_mels=20, study="n_mels", record=newer)
+    make_run(tmp_path, seed=0, study="another", record=newer)
+    results = load([tmp_path])
+    assert {(run.study, run.code.kws[0]) for run in results.runs} == {("n_mels", "a"), ("another", "b")}
+    assert [item.study for item in results.excluded] == ["n_mels"] * 3
+
+
+@pytest.mark.parametrize("library", ["torch", "torchaudio"])
+def test_runs_with_other_versions_of_torch_or_torchaudio_are_made_by_other_code(tmp_path, library):
+    versions = {"torch": "2.13.0", "torchaudio": "2.11.0"}
+    for seed in range(3):
+        version = {library: "2.0.0"} if seed == 2 else {}
+        make_run(tmp_path, seed=seed, record={"versions": versions | version})
+    results = load([tmp_path])
+    assert [run.seed for run in results.runs] == [0, 1]
+    assert f"{library} 2.0.0" in results.excluded[0].reason
+
+
+def test_sweep_files_that_fix_other_settings_may_have_been_run_with_other_code(tmp_path):
+    for epochs, code in ((8, OLD_CODE), (2, NEW_CODE)):
+        write_sweep(tmp_path, f"s{epochs}", method="grid", parameters={"epochs": {"value": epochs}})
+        make_study(tmp_path, values=(20,), seeds=epochs, epochs=epochs, record=code | {"sweep_id": f"s{epochs}"})
+    results = load([tmp_path])
+    assert len(results.runs) == 10 and results.excluded == []
 
 
 @pytest.mark.parametrize(
@@ -84,6 +128,10 @@ def test_a_damaged_run_is_excluded_with_a_reason(tmp_path, name, text, reason):
 @pytest.mark.parametrize(
     ("config", "reason"),
     [
+        ({"n_mels": None}, "config: was recorded by another version of kws (no n_mels)"),
+        ({"schema": None}, "(schema None, not 1)"),
+        ({"schema": 2}, "(schema 2, not 1)"),
+        ({"pooling": "max"}, "(unknown pooling)"),
         ({"n_mels": "many"}, "config: n_mels is 'many', but must be a whole number"),
         ({"n_mels": [20]}, "config: n_mels is '[20]', but must be a whole number"),
         ({"groups": 3, "channels": 64}, "groups: 3 does not divide the 64 channels"),

@@ -1,7 +1,9 @@
 """Studies: which runs belong together, what is recommended, and the sentences made from the numbers."""
 
 import io
+import math
 
+import pytest
 from helpers.run_folders import CLIPS, make_run, make_study, write_sweep
 from rich.console import Console
 
@@ -9,9 +11,9 @@ from kws.analysis.load import load
 from kws.analysis.narrative import answer, conclusions
 from kws.analysis.study import studies
 from kws.report.charts import figures, pareto
-from kws.report.content import facts
+from kws.report.content import comparison_rows, facts
 from kws.report.misclassified import misclassified
-from kws.terminal.tables import study_table
+from kws.terminal.tables import report, study_table
 
 
 def study_of(run_dir, val, name="n_mels", test=None, **arguments):
@@ -194,12 +196,64 @@ def test_test_clips_that_differ_by_seed_are_compared_and_counted_per_clip(tmp_pa
 
 
 def test_different_libraries_and_thread_counts_are_reported(tmp_path):
-    make_run(tmp_path, seed=0, record={"versions": {"torch": "2.11.0"}, "concurrent_jobs": 1})
-    make_run(tmp_path, seed=1, record={"versions": {"torch": "2.13.0"}, "concurrent_jobs": 2}, threads=2)
+    versions = {"torch": "2.13.0", "torchaudio": "2.11.0"}
+    make_run(tmp_path, seed=0, record={"versions": versions | {"python": "3.10.1"}})
+    make_run(tmp_path, seed=1, record={"versions": versions | {"python": "3.11.2"}}, threads=2)
     (found,) = studies(load([tmp_path]))
     text = " ".join(conclusions(found))
-    assert "2 sets of library versions" in text and "2 thread counts" in text and "2 numbers of concurrent jobs" in text
-    assert facts(found)["Software"] == "torch 2.11.0 and 2.13.0"
+    assert "2 sets of library versions" in text and "2 thread counts" in text
+
+
+def test_the_code_that_made_a_study_is_reported(tmp_path, capsys):
+    found = study_of(tmp_path, CLOSE)
+    code = "kws 000000000000, torch 2.13.0, torchaudio 2.11.0"
+    assert facts(found)["Code"] == f"{code}, Python 3.11.2"
+    report([found], [], tmp_path)
+    assert f"made with    {code}\n" in capsys.readouterr().out
+
+
+def test_words_in_another_order_are_a_study_of_their_own(tmp_path):
+    for words in (("no", "yes"), ("yes", "no")):
+        make_study(tmp_path, seeds=3, words=words)
+    results = load([tmp_path])
+    assert len(results.runs) == 18 and results.excluded == []
+    found = studies(results)
+    assert sorted(item.title for item in found) == ["n_mels, words no,yes", "n_mels, words yes,no"]
+    for item in found:
+        assert item.parameters == ["n_mels"] and len({run.config["words"] for run in item.runs}) == 1
+    assert len({item.key for item in found}) == 2
+
+
+@pytest.mark.parametrize("words", [{"values": [["no", "yes"], ["yes", "no"]]}, {"value": ["yes", "no"]}])
+def test_a_sweep_file_that_names_words_has_a_study_for_each_order(tmp_path, words):
+    orders = words.get("values") or [words["value"]]
+    write_sweep(tmp_path, "abc", method="grid", parameters={"seed": {"values": [0, 1]}, "words": words})
+    for order in orders:
+        for seed in (0, 1):
+            make_run(tmp_path, seed=seed, words=tuple(order), record={"sweep_id": "abc"})
+    found = studies(load([tmp_path]))
+    assert [(len(item.runs), item.parameters, item.missing) for item in found] == [(2, [], [])] * len(orders)
+
+
+@pytest.mark.parametrize(("jobs", "named"), [((1, 2, 2), "1, 2"), ((4, None, 4), "4, unknown")])
+def test_epoch_times_are_not_compared_across_numbers_of_concurrent_jobs(tmp_path, jobs, named):
+    for seed, number in enumerate(jobs):
+        for n_mels in (20, 40):
+            make_run(tmp_path, seed=seed, n_mels=n_mels, study="n_mels", record={"concurrent_jobs": number})
+    (found,) = studies(load([tmp_path]))
+    sentence = f"Epoch times are not compared: the runs' numbers of concurrent jobs differ ({named})."
+    assert sentence in conclusions(found)
+    assert all(math.isnan(item.epoch_s.mean) for item in found.configurations)
+    assert [row[-1] for row in comparison_rows(found.configurations)] == ["n/a", "n/a"]
+    assert "epoch-time" not in str(figures(found))
+
+
+def test_epoch_times_are_compared_if_all_runs_had_as_many_concurrent_jobs(tmp_path):
+    make_study(tmp_path, values=(20, 40), seeds=3, record={"concurrent_jobs": 2})
+    (found,) = studies(load([tmp_path]))
+    assert all(item.epoch_s.low > 0 for item in found.configurations)
+    assert not any("concurrent jobs" in line for line in conclusions(found))
+    assert "epoch-time" in str(figures(found))
 
 
 def test_no_smaller_value_is_suggested_than_the_smallest_possible(tmp_path):
@@ -210,10 +264,9 @@ def test_no_smaller_value_is_suggested_than_the_smallest_possible(tmp_path):
 
 def test_runs_from_several_machines_are_reported(tmp_path):
     make_run(tmp_path, seed=0)
-    make_run(tmp_path, seed=1, record={"host": "other", "code_version": "1" * 12})
+    make_run(tmp_path, seed=1, record={"host": "other"})
     (found,) = studies(load([tmp_path]))
     assert "The runs used 2 machines: compare their epoch times with care." in conclusions(found)
-    assert "The runs used 2 versions of the code: compare their results with care." in conclusions(found)
 
 
 def test_the_terminal_table_fits_80_columns(tmp_path):

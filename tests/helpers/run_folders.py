@@ -15,7 +15,8 @@ def make_run(run_dir, seed=0, accuracy=0.98, fingerprint="f" * 64, synthetic=Fal
              jitter=0.004, clips=CLIPS, run_id=None, record=(), summary=(), **settings):  # fmt: skip
     """Write one run folder and return it, with an accuracy of about `accuracy` and the given settings.
 
-    `record` and `summary` are mappings that override entries of config.json and summary.json.
+    `record` and `summary` are mappings that override entries of config.json and summary.json; entries of config.json
+    that are None in `record` are left out.
     """
     config = Config(seed=seed, epochs=epochs, run_dir=str(run_dir), **settings)
     chance = random.Random(repr((sorted(settings.items()), seed, fingerprint)))
@@ -46,6 +47,7 @@ def make_run(run_dir, seed=0, accuracy=0.98, fingerprint="f" * 64, synthetic=Fal
         "schema": 1, "code_version": "0" * 12, "host": "desk", "device_name": "a CPU", "concurrent_jobs": 1,
         "started": f"2026-11-22T10:00:{seed % 60:02d}+00:00",
     } | dict(record)  # fmt: skip
+    written = {name: value for name, value in written.items() if name == "sweep_id" or value is not None}
     (folder / "config.json").write_text(json.dumps(written))
     header = "epoch,train/loss,train/accuracy,val/loss,val/accuracy,lr,time/epoch_s,time/clips_per_s"
     _write_csv(folder / "metrics.csv", header, rows)
