@@ -21,7 +21,7 @@ from torch.utils.data import DataLoader, Dataset
 from torch.utils.flop_counter import FlopCounterMode
 
 from kws.config import Config, parse_flags, resolve
-from kws.data.audio import N_SAMPLES, SAMPLE_RATE, pad
+from kws.data.audio import N_SAMPLES, SAMPLE_RATE, pad, to_float
 from kws.data.batches import epoch_generator
 from kws.data.corpus import SpeechCommandsWords
 from kws.data.layout import FOLDERS
@@ -29,7 +29,8 @@ from kws.data.torchaudio_import import torchaudio
 from kws.training.optimizer import adam
 from kws.training.run import prepare
 
-PARTS = ("augmentation of waveforms", "front end", "augmentation of log-mels", "forward", "backward", "optimiser")
+PARTS = ("batch and augmentation", "forward", "backward", "optimiser")
+FRONT_END = "front end (once per run, not in a step)"
 NETWORK, PRODUCT, NETWORK_S = "forward, backward, optimiser", "matrix product", "epoch of the network alone"
 Item = tuple[torch.Tensor, torch.Tensor]  # waveform (16000,), label ()
 
@@ -89,10 +90,11 @@ def train_baseline(config: Config, kind: str) -> list[float]:
 
 
 def time_steps(config: Config) -> dict[str, list[float]]:
-    """Train config.epochs epochs; for each return PARTS (ms per step), NETWORK and PRODUCT (GFLOP/s), NETWORK_S (s)."""
+    """Return, for each of config.epochs epochs: PARTS, FRONT_END in ms, NETWORK, PRODUCT in GFLOP/s, NETWORK_S in s."""
     context = prepare(config)
     model, clock, values = context.model.train(), time.perf_counter, defaultdict(list)
     optimizer = adam(model.parameters(), config.lr)
+    waveforms = to_float(context.corpus.training.waveforms[: config.batch_size])
     with FlopCounterMode(display=False) as counter:
         features = torch.zeros(config.batch_size, config.n_mels, model.features.n_frames(N_SAMPLES))
         torch.autograd.backward(model.network(features).sum())
@@ -100,11 +102,7 @@ def time_steps(config: Config) -> dict[str, list[float]]:
     matrices = [(torch.randn(size, size), torch.empty(size, size)) for size in (1024, 1536, 2048)]
     for epoch in range(config.epochs):
         marks = [clock()]
-        for waveforms, change, labels in context.batches.epoch(epoch_generator(config.seed, epoch)):
-            marks.append(clock())
-            features = model.features(waveforms)
-            marks.append(clock())
-            features = change(features)
+        for features, labels in context.batches.epoch(epoch_generator(config.seed, epoch)):
             marks.append(clock())
             loss = binary_cross_entropy_with_logits(model.network(features), labels)
             marks.append(clock())
@@ -117,8 +115,9 @@ def time_steps(config: Config) -> dict[str, list[float]]:
         typical = times[: max(1, len(times) - 1)].median(dim=0).values  # the last batch of an epoch is smaller
         for n, part in enumerate(PARTS):
             values[part].append(1000 * float(typical[n]))
-        values[NETWORK].append(counter.get_total_flops() / 1e9 / float(typical[3:].sum()))
-        values[NETWORK_S].append(float(times[:, 3:].sum()))
+        values[NETWORK].append(counter.get_total_flops() / 1e9 / float(typical[1:].sum()))
+        values[NETWORK_S].append(float(times[:, 1:].sum()))
+        values[FRONT_END].append(1000 * timeit(partial(model.features, waveforms), number=1))
         products = ((len(matrix), partial(torch.mm, matrix, matrix, out=product)) for matrix, product in matrices)
         values[PRODUCT].append(max(2e-9 * size**3 / timeit(multiply, number=1) for size, multiply in products))
     return values

@@ -7,7 +7,7 @@ from itertools import pairwise
 from pathlib import Path
 from statistics import median
 
-from benchmarks.loops import NETWORK, NETWORK_S, PARTS, PRODUCT
+from benchmarks.loops import FRONT_END, NETWORK, NETWORK_S, PARTS, PRODUCT
 from benchmarks.measure import Bench, Finished, Forms
 from kws.config import Config
 from kws.data.layout import FOLDERS, LISTS, NOISE_FOLDER
@@ -38,7 +38,7 @@ def step(bench: Bench) -> None:
     """Where does the time of a training step go, and how near is the network to a matrix product's rate?"""
     finished = bench.run("benchmarks.loops", "step", *bench.flags(epochs=bench.sizes.repeats + 1))
     values = {name: numbers[1:] for name, numbers in json.loads(finished.last_line).items()}
-    bench.rows += [("step", part, "ms per step", values[part]) for part in PARTS]
+    bench.rows += [("step", part, "ms per batch", values[part]) for part in (*PARTS, FRONT_END)]
     bench.rows += [("step", name, "GFLOP/s", values[name]) for name in (NETWORK, PRODUCT)]
     bench.add_ratio("step", values, NETWORK, PRODUCT)
 

@@ -23,7 +23,7 @@ EXPECTED = {
         "kws train / epoch of the network alone",
     ),
     "step": (
-        "augmentation of waveforms", "front end", "augmentation of log-mels", "forward", "backward", "optimiser",
+        "batch and augmentation", "forward", "backward", "optimiser", "front end (once per run, not in a step)",
         "matrix product", "forward, backward, optimiser / matrix product",
     ),
     "fixed": (
