@@ -12,7 +12,7 @@ from rich.text import Text
 
 from kws import metrics
 from kws.config import Config
-from kws.formatting import count, percentage_points, seconds
+from kws.formatting import count, one_line, percentage_points, seconds
 from kws.terminal.progress import console
 from kws.training.run_folder import read_config, read_summary
 
@@ -98,6 +98,7 @@ def report(found: Sequence["Study"], excluded: Sequence["Excluded"], page: Path)
     """Print a report's studies as tables, the excluded runs and the path of the page."""
     for study in found:
         console.print(study_table(study))
+        line(f"made with    {one_line(str(study.code))}")
     for run in excluded:
         line(f"excluded: {run.name}: {run.reason}")
     line(f"report       {page}")
