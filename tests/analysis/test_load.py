@@ -98,6 +98,13 @@ def test_runs_with_other_versions_of_torch_or_torchaudio_are_made_by_other_code(
     assert f"{library} 2.0.0" in results.excluded[0].reason
 
 
+@pytest.mark.parametrize("versions", [None, "2.13.0", ["2.13.0"]])
+def test_a_run_whose_versions_are_not_recorded_has_unknown_ones(tmp_path, versions):
+    make_run(tmp_path, record={"versions": versions})
+    [run] = load([tmp_path]).runs
+    assert str(run.code) == "kws 000000000000, torch unknown, torchaudio unknown"
+
+
 def test_sweep_files_that_fix_other_settings_may_have_been_run_with_other_code(tmp_path):
     for epochs, code in ((8, OLD_CODE), (2, NEW_CODE)):
         write_sweep(tmp_path, f"s{epochs}", method="grid", parameters={"epochs": {"value": epochs}})
