@@ -106,6 +106,7 @@ def _parser() -> _Parser:
     sweep.add_argument("--count", type=int, metavar="N", help="trials of a random or bayes sweep, instead of run_cap")
     sweep.add_argument("--status", action="store_true", help="print the state of the sweep and start nothing")
     sweep.add_argument("--retry-failed", action="store_true", help="run failed trials again")
+    sweep.add_argument("--retry-stale", action="store_true", help="run trials again that other code finished")
 
     report = command("report", _report, "one page from finished runs: index.html, figures, runs.csv, report.md")
     report.add_argument(
@@ -198,7 +199,7 @@ def _train(options: argparse.Namespace, flags: list[str]) -> int:
 
 def _resumed_config(config: "Config", run_id: str, layers: list[tuple[str, dict[str, Any]]]) -> "Config":
     """Return the recorded config of a run, with the flags applied."""
-    from kws.config import resolve
+    from kws.config import recorded, resolve
     from kws.training.run_folder import CONFIG, read_config
     from kws.training.tracker import check_run_id
 
@@ -207,11 +208,12 @@ def _resumed_config(config: "Config", run_id: str, layers: list[tuple[str, dict[
     if not folder.is_dir():
         raise KwsError(f"run {run_id}: there is no run folder {folder}; name a run in --run_dir {config.run_dir}")
     try:
-        recorded = read_config(folder)
+        record = read_config(folder)
     except KwsError as error:
         raise KwsError(f"{error}; start a new run") from error
+    path = str(folder / CONFIG)
     # The folder may have moved since: continue where it was found.
-    return resolve((str(folder / CONFIG), recorded | {"run_dir": config.run_dir}), *layers)
+    return resolve((path, recorded(path, record).as_dict() | {"run_dir": config.run_dir}), *layers)
 
 
 def _sweep(options: argparse.Namespace) -> int:
@@ -225,7 +227,7 @@ def _sweep(options: argparse.Namespace) -> int:
         return 0
     from kws.terminal.sweep import make_display, print_outcome
 
-    status = runner.run(*what, make_display, options.jobs, options.retry_failed)
+    status = runner.run(*what, make_display, options.jobs, options.retry_failed, options.retry_stale)
     print_outcome(status)
     return status.exit_status
 

@@ -10,9 +10,10 @@ from pathlib import Path
 
 from kws import errors
 from kws.config import Config
-from kws.errors import KwsError
+from kws.errors import KwsError, NotResumable
 from kws.metrics import Row
 from kws.training import checkpoints, tracker
+from kws.training.checkpoints import Checkpoint
 from kws.training.provenance import provenance
 from kws.training.run import Preempted, TrainingRun, prepare
 from kws.training.run_folder import RunFolder, resume_command
@@ -41,11 +42,38 @@ def train(
         Diverged: the loss is not finite.
         Preempted: after SIGTERM or SIGINT, once the checkpoint is written.
     """
-    started = time.perf_counter()
     tracker.check_mode()
     config = tracker.agent_config(config)
-    run_id = run_id or tracker.new_run_id()
-    tracker.check_run_id(run_id)
+
+    def start(run_id: str) -> Path:
+        tracker.check_run_id(run_id)
+        return _train(config, run_id, resume, sweep_id, on_epoch, notify, concurrent_jobs)
+
+    try:
+        return start(run_id or os.environ.get("WANDB_RUN_ID") or tracker.random_run_id())
+    except OnlyAtWandb as error:
+        if run_id:
+            raise
+        new_id = tracker.random_run_id()  # an agent's trial must not be lost
+        notify(f"{error}; starting again as run {new_id}")
+        return start(new_id)
+
+
+class OnlyAtWandb(NotResumable):
+    """W&B has epochs of the run that no usable checkpoint has: its history cannot be continued."""
+
+
+def _train(
+    config: Config,
+    run_id: str,
+    resume: bool,
+    sweep_id: str | None,
+    on_epoch: Callable[[Row], None] | None,
+    notify: Callable[[str], None],
+    concurrent_jobs: int,
+) -> Path:
+    """Do the run of this id: as `train`. Raises OnlyAtWandb too."""
+    started = time.perf_counter()
     with ThreadPoolExecutor(1) as thread:
         thread.submit(tracker.start_service)  # its errors are ignored here: Tracker meets and reports them
         context = prepare(config, notify)
@@ -57,17 +85,23 @@ def train(
             raise KwsError(
                 f"run {run_id}: {folder.path} exists; resume it with --resume {run_id}, or choose another id"
             )
-        checkpoint = checkpoints.restore(folder, config, context.model, context.corpus.fingerprint)
+
+        def restore() -> Checkpoint | None:
+            return checkpoints.restore(folder, config, context.model, context.corpus.fingerprint)
+
+        checkpoint = restore()
         wandb_run = tracker.Tracker(config, run_id, record, resume or requeued, notify)
-        if wandb_run.config != config:  # the config of an agent or of a resumed run has precedence
-            config = wandb_run.config
-            try:
+        try:
+            if wandb_run.config != config:  # the config of an agent or of a resumed run has precedence
+                config = wandb_run.config
                 context = prepare(config, notify)
-                checkpoint = checkpoints.restore(folder, config, context.model, context.corpus.fingerprint)
-            except KwsError as error:
-                wandb_run.finish("failed", {"error": str(error)})
-                raise
-            record["run_name"], record["data_info"] = config.run_name, context.data_info
+                checkpoint = restore()
+                record["run_name"], record["data_info"] = config.run_name, context.data_info
+            if wandb_run.epochs > _epochs(checkpoint):
+                checkpoint = _restore_from_wandb(wandb_run, folder, restore)
+        except KwsError as error:
+            wandb_run.finish("failed", {"error": str(error)})
+            raise
 
         try:
             TrainingRun(config, context, folder, wandb_run, checkpoint).fit(record, on_epoch, started)
@@ -75,6 +109,29 @@ def train(
             notify(f"run {run_id}: stopped after writing its checkpoint; resume it with: {resume_command(folder)}")
             raise
         return folder.path
+
+
+def _restore_from_wandb(
+    wandb_run: tracker.Tracker, folder: RunFolder, restore: Callable[[], Checkpoint | None]
+) -> Checkpoint | None:
+    """Return what `restore` makes of the checkpoint that was uploaded when the run was preempted on another machine.
+
+    Raises OnlyAtWandb if there is none, or if it cannot be used here.
+    """
+    try:
+        wandb_run.download(folder.last_checkpoint)
+        checkpoint = restore()
+        if wandb_run.epochs > _epochs(checkpoint):
+            raise NotResumable("the uploaded checkpoint is older")
+        return checkpoint
+    except NotResumable as error:
+        raise OnlyAtWandb(
+            f"run {folder.run_id}: W&B has its epochs 1 to {wandb_run.epochs}, which cannot be continued here ({error})"
+        ) from error
+
+
+def _epochs(checkpoint: Checkpoint | None) -> int:
+    return len(checkpoint["rows"]) if checkpoint else 0
 
 
 if __name__ == "__main__":  # W&B's agents run `python -m kws.train ARGUMENTS`: the same as `kws train ARGUMENTS`

@@ -8,7 +8,7 @@ import soundfile
 import torch
 from torch import Tensor
 
-from kws.config import resolve
+from kws.config import recorded
 from kws.data.audio import N_SAMPLES, SAMPLE_RATE, pad
 from kws.data.torchaudio_import import torchaudio
 from kws.errors import KwsError
@@ -40,7 +40,7 @@ class Predictor:
     def __init__(self, run: str, run_dir: str = "runs") -> None:
         path = find_checkpoint(run, run_dir)
         checkpoint = checkpoints.read(path)
-        config = resolve((str(path), checkpoint["config"]))
+        config = recorded(str(path), checkpoint["config"])
         self.words = config.words
         self.model = KeywordModel(config)
         try:

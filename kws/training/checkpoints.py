@@ -6,10 +6,10 @@ from typing import Any, TypedDict
 
 import torch
 
-from kws.config import NON_IDENTITY, SETTINGS, Config, resolve
+from kws.config import NON_IDENTITY, SETTINGS, Config, recorded
 from kws.errors import KwsError, NotResumable
 from kws.files import write_atomically
-from kws.metrics import Row
+from kws.metrics import EPOCH, VAL_ACCURACY, VAL_LOSS, Row
 from kws.model.network import KeywordModel
 from kws.training.run_folder import RunFolder
 
@@ -18,12 +18,13 @@ class Checkpoint(TypedDict, total=False):
     """What a checkpoint file holds: best.pt the first three entries, last.pt all but `epoch`."""
 
     model: dict[str, torch.Tensor]
-    config: dict[str, Any]  # the settings
+    config: dict[str, Any]  # the settings, and the schema of this record
     epoch: int
     optimizer: dict[str, Any]
     scheduler: dict[str, Any]
     rows: list[Row]  # one per completed epoch
     fingerprint: str  # of the data
+    best: "Checkpoint"  # what best.pt holds: a kill between the writing of the two cannot separate them
 
 
 def write(path: Path, checkpoint: Checkpoint) -> None:
@@ -50,7 +51,7 @@ def read(path: Path, device: torch.device | str = "cpu") -> Checkpoint:
 
 
 def restore(folder: RunFolder, config: Config, model: KeywordModel, fingerprint: str) -> Checkpoint | None:
-    """Load the run folder's last weights into `model` and return the checkpoint; None if there is none.
+    """Load the last weights of a run folder into `model` and return the checkpoint; None if there is none.
 
     Raises NotResumable if it is damaged, or was written with other settings or other data (`fingerprint`).
     """
@@ -60,8 +61,7 @@ def restore(folder: RunFolder, config: Config, model: KeywordModel, fingerprint:
     device = next(model.parameters()).device
     try:
         checkpoint = read(path, device)
-        read(folder.best_checkpoint, device)  # the test at the end needs it
-        before = resolve((str(path), checkpoint["config"]))
+        before = recorded(str(path), checkpoint["config"])
     except KwsError as error:
         raise NotResumable(str(error)) from error
     free = (*NON_IDENTITY, "epochs")
@@ -69,12 +69,20 @@ def restore(folder: RunFolder, config: Config, model: KeywordModel, fingerprint:
     if changed:
         raise NotResumable(f"run {folder.run_id}: was started with another {', '.join(changed)}; start a new run")
     try:
-        done = len(checkpoint["rows"])
+        done, best = len(checkpoint["rows"]), checkpoint["best"]["epoch"]
         if checkpoint["fingerprint"] != fingerprint:
             raise NotResumable(f"run {folder.run_id}: the data changed since it was started; start a new run")
-        model.load_state_dict(checkpoint["model"])
-    except (KeyError, TypeError, RuntimeError) as error:
+        if best != best_row(checkpoint["rows"])[EPOCH]:
+            raise NotResumable(f"{path}: its best weights are of epoch {best}, unlike its rows; start a new run")
+        for weights in (checkpoint["best"]["model"], checkpoint["model"]):
+            model.load_state_dict(weights)
+    except (KeyError, TypeError, ValueError, RuntimeError) as error:
         raise NotResumable(f"{path}: cannot be resumed; start a new run") from error
     if done > config.epochs:
         raise NotResumable(f"run {folder.run_id}: has completed {done} epochs; set epochs to {done} or more")
     return checkpoint
+
+
+def best_row(rows: list[Row]) -> Row:
+    """Return the row that is best on validation: accuracy first, then loss, then the earlier epoch."""
+    return max(rows, key=lambda row: (row[VAL_ACCURACY], -row[VAL_LOSS], -row[EPOCH]))

@@ -9,12 +9,14 @@ from datetime import datetime, timezone
 from functools import cache
 from importlib import metadata
 from pathlib import Path
-from typing import Any, NamedTuple, TypedDict
+from typing import TYPE_CHECKING, Any, NamedTuple, TypedDict
 
 from kws import __version__
 from kws.config import SCHEMA as SCHEMA
 from kws.config import Config
-from kws.data.corpus import DataInfo
+
+if TYPE_CHECKING:  # it imports torch
+    from kws.data.corpus import DataInfo
 
 PACKAGES = ("torch", "torchaudio", "wandb", "ptflops")
 
@@ -26,7 +28,7 @@ class Provenance(TypedDict):
     run_name: str
     sweep_id: str | None
     schema: int
-    data_info: DataInfo
+    data_info: "DataInfo"
     versions: dict[str, str]
     code_version: str
     host: str
@@ -36,7 +38,7 @@ class Provenance(TypedDict):
 
 
 def provenance(
-    config: Config, run_id: str, sweep_id: str | None, data_info: DataInfo, device_name: str, concurrent_jobs: int
+    config: Config, run_id: str, sweep_id: str | None, data_info: "DataInfo", device_name: str, concurrent_jobs: int
 ) -> Provenance:
     """Return the Provenance of a run that starts now in this process."""
     return {

@@ -15,7 +15,7 @@ import torch
 from torch.nn.functional import binary_cross_entropy_with_logits
 
 from kws import errors, metrics
-from kws.config import Config
+from kws.config import SCHEMA, Config
 from kws.data.audio import to_float
 from kws.data.batches import TrainingBatches, epoch_generator
 from kws.data.corpus import Corpus, DataInfo, load
@@ -24,11 +24,11 @@ from kws.errors import KwsError
 from kws.metrics import Row, Summary
 from kws.model import complexity, network
 from kws.training import checkpoints
-from kws.training.checkpoints import Checkpoint
+from kws.training.checkpoints import Checkpoint, best_row
 from kws.training.evaluation import evaluate, features_of
 from kws.training.optimizer import adam
 from kws.training.provenance import Provenance
-from kws.training.run_folder import LAYERS, PREDICTIONS, RunFolder, resume_command
+from kws.training.run_folder import LAST_CHECKPOINT, LAYERS, PREDICTIONS, RunFolder, resume_command
 from kws.training.tracker import Tracker
 
 MISCLASSIFIED_SHOWN = 16  # clips in W&B's table of misclassified test clips
@@ -98,10 +98,11 @@ class TrainingRun:
         self.optimizer = adam(context.model.parameters(), config.lr)
         self.scheduler = torch.optim.lr_scheduler.StepLR(self.optimizer, config.lr_step, config.lr_gamma)
         self.rows: list[Row] = []
+        self.best: Checkpoint
         if checkpoint:  # the weights are in the model already; each epoch seeds itself
             self.optimizer.load_state_dict(checkpoint["optimizer"])
             self.scheduler.load_state_dict(checkpoint["scheduler"])
-            self.rows = checkpoint["rows"]
+            self.rows, self.best = checkpoint["rows"], checkpoint["best"]
 
     def fit(self, record: Provenance, on_epoch: Callable[[Row], None] | None, started: float) -> None:
         """Train to the last epoch, test the best one, and end the run with its state, also after an error.
@@ -111,8 +112,9 @@ class TrainingRun:
         try:
             self.folder.write_config(self.config.as_dict() | record)
             self.folder.write_summary({"state": "running"})
-            if self.rows:
-                self.folder.write_rows(self.rows)  # a kill may have come between checkpoint and row
+            if self.rows:  # a kill may have come after the checkpoint, before its row and best.pt
+                checkpoints.write(self.folder.best_checkpoint, self.best)
+                self.folder.write_rows(self.rows)
             with _collect_signals() as signals:
                 for row in self.rows:
                     self.tracker.log(row)  # rows that a resumed W&B run lacks
@@ -130,6 +132,8 @@ class TrainingRun:
             # Slurm and an agent that forwards signals both send SIGTERM: the second must not interrupt this.
             before = signal.signal(signal.SIGTERM, signal.SIG_IGN)
             try:
+                with suppress(OSError):  # another machine may resume the run from W&B's copy
+                    self.tracker.upload(self.folder.path, LAST_CHECKPOINT)
                 self._end("preempted", {})
             finally:
                 signal.signal(signal.SIGTERM, before)
@@ -165,14 +169,23 @@ class TrainingRun:
             metrics.CLIPS_PER_S: len(context.batches.labels) / seconds,
         }
         self.rows.append(row)
-        checkpoint: Checkpoint = {"model": context.model.state_dict(), "config": self.config.as_dict()}
-        if best_row(self.rows) is row:
-            checkpoints.write(self.folder.best_checkpoint, {**checkpoint, "epoch": epoch})
-        checkpoint["optimizer"], checkpoint["scheduler"] = self.optimizer.state_dict(), self.scheduler.state_dict()
-        checkpoint["rows"], checkpoint["fingerprint"] = self.rows, context.corpus.fingerprint
-        checkpoints.write(self.folder.last_checkpoint, checkpoint)
+        self._write_checkpoints()
         self.folder.write_rows(self.rows)
         return row
+
+    def _write_checkpoints(self) -> None:
+        """Write last.pt and, after the epoch that is best so far, best.pt."""
+        model, epoch = self.context.model.state_dict(), len(self.rows)
+        checkpoint: Checkpoint = {"model": model, "config": self.config.as_dict() | {"schema": SCHEMA}}
+        is_best = best_row(self.rows) is self.rows[-1]
+        if is_best:
+            self.best = {**checkpoint, "model": {name: value.clone() for name, value in model.items()}, "epoch": epoch}
+        checkpoint["optimizer"], checkpoint["scheduler"] = self.optimizer.state_dict(), self.scheduler.state_dict()
+        checkpoint["rows"], checkpoint["fingerprint"] = self.rows, self.context.corpus.fingerprint
+        checkpoint["best"] = self.best
+        checkpoints.write(self.folder.last_checkpoint, checkpoint)
+        if is_best:
+            checkpoints.write(self.folder.best_checkpoint, self.best)
 
     def train_epoch(self, epoch: int) -> tuple[float, float]:
         """Train on every training clip once. Returns mean loss and accuracy of the steps, before each update."""
@@ -200,8 +213,7 @@ class TrainingRun:
     def _test(self) -> Summary:
         """Test the epoch that was best on validation; log and write the results; return the summary."""
         context, folder, tracker = self.context, self.folder, self.tracker
-        best = checkpoints.read(folder.best_checkpoint, context.device)
-        context.model.load_state_dict(best["model"])
+        context.model.load_state_dict(self.best["model"])
         test = evaluate(context.model, context.corpus.testing, context.test_features)
         costs = complexity.measure(context.model)
         folder.write_predictions(zip(test.clips, test.labels.int().tolist(), test.probabilities.tolist(), strict=True))
@@ -229,11 +241,6 @@ class TrainingRun:
         self.tracker.finish(state, summary)
         places = {metrics.WANDB_URL: self.tracker.url, metrics.WANDB_SYNC_DIR: self.tracker.sync_dir}
         self.folder.write_summary({"state": state, **summary, **places})
-
-
-def best_row(rows: list[Row]) -> Row:
-    """Return the row that is best on validation: accuracy first, then loss, then the earlier epoch."""
-    return max(rows, key=lambda row: (row[metrics.VAL_ACCURACY], -row[metrics.VAL_LOSS], -row[metrics.EPOCH]))
 
 
 @contextmanager

@@ -8,6 +8,7 @@ import math
 import os
 import shlex
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -62,6 +63,10 @@ class RunFolder:
         return self
 
     def __exit__(self, *exception: object) -> None:
+        with suppress(OSError):  # the folder was removed, or has other files
+            if not self.has_run:  # a failed start leaves nothing
+                (self.path / LOCK).unlink()
+                self.path.rmdir()
         self._lock.close()
 
     @property

@@ -5,16 +5,18 @@ import re
 import secrets
 import shutil
 import string
+import tempfile
+import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from kws import metrics
 from kws.config import SETTINGS, Config, resolve
-from kws.errors import KwsError
-from kws.files import read_yaml
+from kws.errors import KwsError, NotResumable
+from kws.files import read_yaml, write_atomically
 from kws.formatting import one_line
 from kws.metrics import Row
 from kws.training.run_folder import BEST_CHECKPOINT, LAYERS_HEADER
@@ -28,7 +30,8 @@ if TYPE_CHECKING:
     from kws.training.provenance import Provenance
 
 INIT_TIMEOUT_S = 30  # then the run continues offline; WANDB_INIT_TIMEOUT changes it
-FINISH_TIMEOUT_S = 120  # then the rest of the upload is left to `wandb sync`; WANDB_FINISH_TIMEOUT changes it
+FINISH_TIMEOUT_S = 120  # for all uploads at the end; WANDB_FINISH_TIMEOUT changes it
+READ_TIMEOUT_S = 30
 LONGEST_ID = 64  # W&B allows 128 characters for the names of artifacts, which contain the run id
 MODES = ("online", "offline", "disabled", "shared", "dryrun", "run")
 
@@ -37,21 +40,21 @@ class Tracker:
     """One W&B run: init with its fallbacks, one log call per epoch, tables and files, finish.
 
     `config` is the Config after `run.config`: the settings of an agent or a resumed run have precedence. `url` is the
-    run's page, `sync_dir` the folder that `wandb sync` uploads. Raises KwsError where W&B cannot start or the config
-    is not valid (the W&B run is then marked failed).
+    run's page, `sync_dir` the folder that `wandb sync` uploads, `epochs` the last epoch that W&B has. Raises KwsError
+    where W&B cannot start or the config is not valid (the W&B run is then marked failed).
     """
 
     def __init__(
         self, config: Config, run_id: str, record: "Provenance", resume: bool, notify: Callable[[str], None]
     ) -> None:
         self._notify = notify
+        self._patience_s = _finish_timeout() / 2  # for tables and model; W&B's client waits as long for the rest
         self._run = self._init(config, run_id, record, resume)
         self._enabled = not self._run.disabled
         offline = bool(self._run.offline)
         self.url = self._run.url if self._enabled and not offline else None
         self.sync_dir = str(self._run.sync_dir) if self._enabled and offline else None
-        # Epochs that the W&B run already has. (`run.step` is 0 in a resumed run until its first log.)
-        self._logged: float = min(self._run.starting_step, config.epochs) if self._enabled else 0
+        self.epochs = self._epochs_at_wandb() if self._enabled else 0
         try:
             self.config = resolve(("run.config", dict(self._run.config)))
             if self.config != config:
@@ -78,9 +81,9 @@ class Tracker:
             "resume": "allow" if resume else None,
         }
         settings: dict[str, Any] = {"quiet": True, "silent": mode in ("offline", "dryrun")}
-        for name, default in (("init_timeout", INIT_TIMEOUT_S), ("finish_timeout", FINISH_TIMEOUT_S)):
-            if f"WANDB_{name.upper()}" not in os.environ:
-                settings[name] = default
+        settings |= {"finish_timeout": self._patience_s, "finish_timeout_raises": True}
+        if "WANDB_INIT_TIMEOUT" not in os.environ:
+            settings["init_timeout"] = INIT_TIMEOUT_S
         try:
             return wandb.init(**arguments, mode=mode, settings=wandb.Settings(**settings))
         except (wandb.errors.UsageError, ValueError) as error:
@@ -111,11 +114,35 @@ class Tracker:
         self._notify(f"{reason}: the run is recorded offline (log in with: wandb login)")
         return "offline"
 
+    def _epochs_at_wandb(self) -> int:
+        """Return the last epoch in the history of a resumed run. Where it cannot be read: the number of its rows."""
+        rows: int = self._run.starting_step  # the tables of a finished run are in a row of their own
+        if rows:
+            with _reading():
+                stored = self._stored_run().scan_history(keys=[metrics.EPOCH, metrics.VAL_ACCURACY])
+                return int(max((row[metrics.EPOCH] for row in stored), default=0))
+        return rows
+
+    def download(self, path: Path) -> None:
+        """Download the file of this name that an earlier process uploaded. Raises NotResumable if that fails."""
+        with _reading(), tempfile.TemporaryDirectory() as folder:
+            for file in self._stored_run().files(names=[path.name]):
+                file.download(root=folder, replace=True)
+                with write_atomically(path) as temporary:
+                    shutil.copy(Path(folder, path.name), temporary)
+                return
+        raise NotResumable(f"W&B has no {path.name} of it")
+
+    def _stored_run(self) -> Any:
+        import wandb
+
+        return wandb.Api(timeout=READ_TIMEOUT_S).run(self._run.path)
+
     def log(self, row: Row) -> None:
         """Log the row of one epoch, unless the resumed W&B run already has it."""
-        if row[metrics.EPOCH] > self._logged:
+        if row[metrics.EPOCH] > self.epochs:
             self._run.log(row)
-            self._logged = row[metrics.EPOCH]
+            self.epochs = int(row[metrics.EPOCH])
 
     def log_evaluation(
         self, evaluation: "Evaluation", waveforms: "Tensor", log_mels: "Tensor", layers: list["Layer"]
@@ -126,7 +153,7 @@ class Tracker:
         """
         if self._enabled:
             shown = evaluation, waveforms, log_mels, layers, self.config.words
-            self._send(lambda: self._run.log({metrics.EPOCH: self._logged} | _charts(*shown)))
+            self._send(lambda: self._run.log({metrics.EPOCH: self.epochs} | _charts(*shown)))
 
     def upload(self, folder: Path, *names: str) -> None:
         """Upload files of the run folder unchanged: a report made from W&B reads them there."""
@@ -146,30 +173,32 @@ class Tracker:
     def _send(self, log: Callable[[], object]) -> None:
         """Log tables or an artifact. W&B's client queues everything else, but asks its server first for these.
 
-        An unreachable server is retried for as long as `finish` waits; after that they are left out, with a notice.
+        An unreachable server is retried for half of the time for uploads; after that they are left out, with a notice.
         """
         import wandb
 
-        end = time.monotonic() + self._run.settings.finish_timeout
-        while True:
+        began, failure = time.monotonic(), "no answer"
+        while (left := self._patience_s - (time.monotonic() - began)) > 0:
             try:
-                with _staging_in(self._run.settings.wandb_dir):
-                    log()
-                return
-            except wandb.errors.CommError as error:
-                if time.monotonic() > end:
-                    self._notify(
-                        f"W&B is unreachable ({one_line(error, 200)}): the run there lacks tables or its model"
-                    )
+                if _within(left, log, self._run.settings.wandb_dir):
                     return
-                time.sleep(1)
+            except wandb.errors.CommError as error:
+                failure = one_line(error, 200)
+                time.sleep(min(1, left))
+        if self._patience_s:
+            self._notify(f"W&B is unreachable ({failure}): the run there will lack tables and its model")
+        self._patience_s = 0
 
     def finish(self, state: str, summary: Mapping[str, Any]) -> None:
         """End the W&B run: "finished", "failed" or "preempted" (W&B then requeues it if it belongs to a sweep)."""
         self._run.summary.update(dict(summary))
         if state == "preempted":
             self._run.mark_preempting()
-        self._run.finish(exit_code={"finished": 0, "failed": 1, "preempted": 143}[state])
+        try:
+            self._run.finish(exit_code={"finished": 0, "failed": 1, "preempted": 143}[state])
+        except TimeoutError:
+            folder = self._run.sync_dir
+            self._notify(f"W&B has not received the whole run; upload it with: wandb sync --include-online {folder}")
 
 
 def check_mode() -> None:
@@ -193,10 +222,9 @@ def agent_config(config: Config) -> Config:
     return resolve(("the run's config", config.as_dict()), ("the agent's settings", entries))
 
 
-def new_run_id() -> str:
-    """Return the id of a new run: $WANDB_RUN_ID (set by agents), else eight random letters and digits."""
-    random = "".join(secrets.choice(string.ascii_lowercase + string.digits) for _ in range(8))
-    return os.environ.get("WANDB_RUN_ID") or random
+def random_run_id() -> str:
+    """Return eight random letters and digits."""
+    return "".join(secrets.choice(string.ascii_lowercase + string.digits) for _ in range(8))
 
 
 def check_run_id(run_id: str) -> None:
@@ -226,6 +254,47 @@ def _project(config: Config) -> str:
     """Return the W&B project: the setting, or $WANDB_PROJECT if the setting has its default value."""
     chosen = config.project != SETTINGS["project"].default
     return config.project if chosen else os.environ.get("WANDB_PROJECT") or config.project
+
+
+def _finish_timeout() -> float:
+    """Return the seconds that all uploads at the end of a run may take. Raises KwsError."""
+    text = os.environ.get("WANDB_FINISH_TIMEOUT") or str(FINISH_TIMEOUT_S)
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = 0
+    if not 0 < seconds < threading.TIMEOUT_MAX:
+        raise KwsError(f"WANDB_FINISH_TIMEOUT is {one_line(text)!r}, but must be a number of seconds above 0")
+    return seconds
+
+
+def _within(seconds: float, log: Callable[[], object], staging: str) -> bool:
+    """Call `log`, in which W&B's client may wait for minutes; return whether it ended in time. Raises its errors."""
+    raised: list[BaseException] = []
+
+    def call() -> None:
+        try:
+            with _staging_in(staging):
+                log()
+        except BaseException as error:
+            raised.append(error)
+
+    thread = threading.Thread(target=call, daemon=True)
+    thread.start()
+    thread.join(seconds)
+    if raised:
+        raise raised[0]
+    return not thread.is_alive()
+
+
+@contextmanager
+def _reading() -> Iterator[None]:
+    """Ignore that W&B cannot be read."""
+    import requests
+    import wandb
+
+    with suppress(wandb.errors.CommError, requests.RequestException, ValueError, OSError):
+        yield
 
 
 @contextmanager

@@ -73,6 +73,7 @@ def test_trials_with_several_threads_run_after_the_fork_server_has_read_the_data
         "KWS_CACHE": str(work / "cache"),  # empty: the fork server reads every recording
     }  # fmt: skip
     assert finish(start("sweep", path, "--jobs=2", env=environment), timeout=60).status == 0
+    assert [config["concurrent_jobs"] for config, _ in runs_of("runs").values()] == [2, 2]
 
 
 def test_a_sweep_makes_the_same_runs_as_kws_train(work, kws):

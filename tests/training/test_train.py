@@ -16,8 +16,8 @@ from kws.metrics import EPOCH_METRICS
 from kws.model import complexity
 from kws.model.network import build
 from kws.training import checkpoints
+from kws.training.checkpoints import best_row
 from kws.training.evaluation import evaluate, features_of
-from kws.training.run import best_row
 
 FILES = {"config.json", "metrics.csv", "summary.json", "predictions.csv", "layers.csv", "best.pt", "last.pt", ".lock"}
 SUMMARY = {
