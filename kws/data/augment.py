@@ -13,6 +13,7 @@ from kws.data.layout import NOISE_FOLDER
 from kws.errors import KwsError
 
 CHUNK = 256  # clips whose spectra are computed at once
+PHASES = 4  # shifts within a frame
 CROSS_TERMS = 50_000  # frames of random cross terms to start at
 
 
@@ -35,8 +36,8 @@ class Augmentation:
 
         log(gain² · P + level² · N + 2 · gain · level · sqrt(P · N / K) · cos(angle) + offset)
 
-    with P shifted by whole frames (zero-filled), N of a random second, random gains up to `gain_db` and, for a share
-    `noise_prob` of the clips, random levels below `noise_level` (Warden 2018, arXiv:1804.03209; Kim et al. 2021,
+    with P shifted by quarters of a frame (zero-filled), N of a random second, random gains up to `gain_db` and, for a
+    share `noise_prob` of the clips, random levels below `noise_level` (Warden 2018, arXiv:1804.03209; Kim et al. 2021,
     arXiv:2106.04140). The third term, with a random angle in each band and frame, stands for the phases between speech
     and noise, which mel powers lack: a band is the sum of K independent frequency bins. Gain is exact.
     """
@@ -54,11 +55,15 @@ class Augmentation:
                 "or train without noise: --noise_prob=0"
             )
         device, silence = layer.mel_filters.device, self.max_shift * layer.hop_length
+        self.phases = PHASES if self.max_shift else 1
         clips = corpus.training.waveforms
-        power = torch.empty(len(clips), self.clip_frames, self.n_mels, device=device)
+        power = torch.empty(len(clips), self.phases, self.clip_frames, self.n_mels, device=device)
         for chunk, waveforms in zip(torch.split(power, CHUNK), torch.split(clips, CHUNK), strict=True):
-            padded = torch.nn.functional.pad(to_float(waveforms.to(device)), (silence, silence))
-            chunk.copy_(layer.mel_power(padded))
+            samples = to_float(waveforms.to(device))
+            for phase in range(self.phases):
+                early = phase * layer.hop_length // self.phases
+                padded = torch.nn.functional.pad(samples, (silence - early, silence + early))
+                chunk[:, phase] = layer.mel_power(padded)
         self.speech = self._seconds(power)
         if self.noisy:
             self.noise = self._seconds(layer.mel_power(to_float(corpus.noise.to(device))[None]))
@@ -82,8 +87,9 @@ class Augmentation:
     def __call__(self, rows: Tensor, generator: torch.Generator) -> Tensor:
         """Return augmented log-mels (batch, n_mels, n_frames) of the training clips `rows` (batch,)."""
         config, batch = self.config, len(rows)
-        shift = torch.randint(2 * self.max_shift + 1, (batch,), generator=generator).to(rows.device)
-        power = self.speech.index_select(0, rows * self.clip_frames + shift)
+        shift = torch.randint(2 * self.max_shift * self.phases + 1, (batch,), generator=generator).to(rows.device)
+        first_frame = (rows * self.phases + shift % self.phases) * self.clip_frames + shift // self.phases
+        power = self.speech.index_select(0, first_frame)
         power *= 10 ** (_uniform(-config.gain_db, config.gain_db, rows, generator) / 10)[:, None]
         if self.noisy:
             start = torch.randint(len(self.noise), (batch,), generator=generator).to(rows.device)

@@ -33,7 +33,7 @@ class BatchNorm1dAsBatchNorm2d(nn.BatchNorm1d):
 
 
 class Block(nn.Module):
-    """Conv1d, BatchNorm1d, max over pairs of frames, ReLU: (batch, in, 1, frames) to (batch, out, 1, frames // 2)."""
+    """Conv1d, max over pairs of frames, BatchNorm1d, ReLU: (batch, in, 1, frames) to (batch, out, 1, frames // 2)."""
 
     def __init__(self, in_channels: int, out_channels: int, kernel_size: int, groups: int = 1) -> None:
         super().__init__()
@@ -44,8 +44,8 @@ class Block(nn.Module):
         self.norm = BatchNorm1dAsBatchNorm2d(out_channels)
 
     def forward(self, features: Tensor) -> Tensor:
-        # Pooling before ReLU halves the work of ReLU; both are monotone, so the result is the same.
-        return F.relu(F.max_pool2d(self.norm(self.conv(features)), (1, 2)))
+        # Pooling first halves the work of normalisation and ReLU.
+        return F.relu(self.norm(F.max_pool2d(self.conv(features), (1, 2))))
 
 
 class KeywordNet(nn.Module):

@@ -26,9 +26,9 @@ def plain_network(n_mels, channels, kernel_size, groups):
             nn.Conv1d(
                 width, channels, kernel_size, padding=kernel_size // 2, groups=groups if block else 1, bias=False
             ),
+            nn.MaxPool1d(2),
             nn.BatchNorm1d(channels),
             nn.ReLU(),
-            nn.MaxPool1d(2),
         ]
         width = channels
     return nn.Sequential(*layers, nn.AdaptiveAvgPool1d(1), nn.Flatten(), nn.Linear(channels, 1))
