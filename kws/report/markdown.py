@@ -8,7 +8,7 @@ from kws.analysis.narrative import answer, conclusions
 from kws.analysis.records import Excluded
 from kws.analysis.study import Study
 from kws.report import content
-from kws.report.search_charts import Figure
+from kws.report.charts import Figure
 
 
 def markdown(drawn: Iterable[tuple[Study, list[Figure]]], without_result: Sequence[Excluded] = ()) -> str:
@@ -25,7 +25,7 @@ def markdown(drawn: Iterable[tuple[Study, list[Figure]]], without_result: Sequen
             lines += [differences_table(study), ""]
         lines += [f"- {plain(line)}" for line in conclusions(study)] + [""]
         for figure in figures:
-            lines += [f"![{plain(figure['title'])}](figures/{figure['id']}.png)", "", plain(figure["caption"]), ""]
+            lines += [f"![{plain(figure.title)}](figures/{figure.id}.png)", "", plain(figure.caption), ""]
         lines += [f"- excluded: {plain(item.name)}: {plain(item.reason)}" for item in study.excluded]
         lines += [f"- missing: {plain(name)}" for name in study.missing] + [""]
     if without_result:

@@ -14,6 +14,11 @@ from kws.data.layout import dataset_folder
 from kws.errors import KwsError
 
 MOST_CLIPS = 12
+# Eight colours of matplotlib's map of this name, between which the picture's are interpolated.
+MAGMA = (
+    (0, 0, 4), (34, 17, 80), (95, 24, 127), (152, 45, 128), (211, 67, 110), (248, 118, 92), (254, 187, 129),
+    (252, 253, 191),
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -85,17 +90,22 @@ def _media(folder: Path, clip: str) -> tuple[str, str]:
 
 def _picture(samples: NDArray[np.int16]) -> bytes:
     """Return the log-mel of the clip (64 bands) as a PNG, low bands at the bottom."""
-    import matplotlib.image
     import torch
+    from PIL import Image
 
     from kws.model.features import LogMelFilterBanks
 
     waveform = torch.zeros(N_SAMPLES)
     waveform[: len(samples)] = torch.from_numpy(samples).float() / FULL_SCALE
     log_mel = LogMelFilterBanks(n_mels=64)(waveform).numpy()
-    buffer = io.BytesIO()
     # The darkest colour is 14 nats below the loudest, or the lowest value of the layer if that is higher.
     top = log_mel.max()
     low = max(top - 14, log_mel.min())
-    matplotlib.image.imsave(buffer, log_mel, vmin=low, vmax=top, cmap="magma", origin="lower", format="png")
+    shade = np.clip((log_mel - low) / max(top - low, 1e-9), 0, 1) * 255
+    image = Image.fromarray(shade[::-1].astype(np.uint8))
+    anchors = np.linspace(0, 255, len(MAGMA))
+    palette = np.stack([np.interp(np.arange(256), anchors, channel) for channel in zip(*MAGMA, strict=True)], axis=1)
+    image.putpalette(palette.round().astype(np.uint8).tobytes())
+    buffer = io.BytesIO()
+    image.save(buffer, format="PNG")
     return buffer.getvalue()

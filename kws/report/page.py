@@ -1,26 +1,33 @@
-"""The page: one HTML file that contains its style, script, data, pictures and audio, and fetches nothing."""
+"""The page: one HTML file that contains its style, scripts, data, pictures and audio, and fetches nothing."""
 
 import base64
 import hashlib
-import json
 import time
-from collections.abc import Sequence
-from html import escape
-from importlib.resources import files
+from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import Any
 
+from jinja2 import Environment, PackageLoader, StrictUndefined
+
+from kws import metrics
 from kws.analysis.narrative import answer, conclusions
-from kws.analysis.records import Excluded
-from kws.analysis.study import Study
-from kws.report import content, evidence
-from kws.report.html import bullets, figure_frame, stacked, table
-from kws.report.search_charts import Figure
+from kws.analysis.records import Excluded, RunRecord
+from kws.analysis.statistics import clip_interval
+from kws.analysis.study import Study, is_right
+from kws.formatting import percent, percentage_points, seconds, value_text
+from kws.report import content, vega
+from kws.report.charts import SINGLE_RUNS, Figure
+from kws.report.misclassified import misclassified
 
 MOST_ROWS = 20  # of a search's comparison: the best ones
-BANNER = (
-    '<p class="banner" role="note"><strong>Synthetic data.</strong> These runs were trained and tested on synthetic '
-    "speech: they show that the pipeline works, and say little about real voices.</p>"
+RUN_METRICS = (
+    ("best epoch", metrics.BEST_EPOCH, value_text),
+    ("validation", metrics.BEST_VAL_ACCURACY, percent),
+    ("test", metrics.TEST_ACCURACY, percent),
+    ("test errors", metrics.TEST_ERRORS, value_text),
+    ("epoch time", metrics.EPOCH_S_MEDIAN, seconds),
 )
+Table = tuple[Any, ...]  # arguments of the template's macro `table`
 
 
 def page(
@@ -32,76 +39,63 @@ def page(
 
     without_result: the excluded runs of studies without a finished run.
     """
-    figures = {figure["id"]: figure for _, of_study in drawn for figure in of_study}
-    # With "<" escaped, no run's name can end the script element.
-    data = json.dumps(figures, allow_nan=False, separators=(",", ":")).replace("<", "\\u003c")
-    style, script = (
-        files("kws.report").joinpath("static", name).read_text(encoding="utf-8") for name in ("page.css", "page.js")
-    )
-    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
-    policy = (
-        f"default-src 'none'; img-src data:; media-src data:; style-src 'unsafe-inline'; script-src 'sha256-{digest}'"
-    )
-    names = ", ".join(dict.fromkeys(study.title for study, _ in drawn))
-    links = "".join(f'<a href="#{study.key}">{escape(study.title)}</a>' for study, _ in drawn)
-    body = "".join(_article(study, of_study, data_dir) for study, of_study in drawn)
-    now = time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime())
-    return f"""<!doctype html>
-<html lang="en" data-theme="auto">
-<head>
-<meta charset="utf-8">
-<meta http-equiv="Content-Security-Policy" content="{policy}">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<title>{escape(names)}: keyword-spotting studies</title>
-<style>{style}</style>
-</head>
-<body>
-<a class="skip" href="#content">Skip to content</a>
-<header class="bar"><div class="wide"><span class="brand">kws report</span>
-<nav aria-label="Studies">{links}</nav>
-<button type="button" class="theme" aria-label="Change the colour theme">Theme: auto</button></div></header>
-<main id="content" class="wide">
-<noscript><p class="banner">The figures need JavaScript, which this browser does not run.</p></noscript>
-{body}{evidence.without_result_section(without_result)}
-<footer><h3>Methods</h3><p>{content.METHODS}</p><p>Made by <code>kws report</code>, {now}.</p></footer>
-</main>
-<div id="tip" role="status" aria-live="polite"></div>
-<script type="application/json" id="figures">{data}</script>
-<script>{script}</script>
-</body>
-</html>
-"""
-
-
-def _article(study: Study, figures: list[Figure], data_dir: str | Path | None) -> str:
-    curves = [figure for figure in figures if figure.get("step")]  # ROC and precision-recall belong to the model
-    frames = "".join(figure_frame(figure) for figure in figures if figure not in curves)
-    sections = (
-        _top(study),
-        _comparison(study),
-        f'<h3>Figures</h3><div class="figures">{frames}</div>',
-        _differences(study),
-        _conclusions(study),
-        evidence.model_section(study, curves),
-        evidence.misclassified_section(study, data_dir),
-        evidence.runs_section(study),
-        evidence.excluded_section(study),
-    )
-    return f'<article id="{study.key}" aria-label="{escape(study.title)}">{"".join(sections)}</article>'
-
-
-def _top(study: Study) -> str:
-    kind = "synthetic speech" if study.synthetic else "real speech"
-    sentences = "".join(f"<p>{escape(line)}</p>" for line in answer(study))
-    terms = "".join(f"<div><dt>{name}</dt><dd>{escape(text)}</dd></div>" for name, text in content.facts(study).items())
+    # With autoescape no text of a run can become markup; trim_blocks and lstrip_blocks keep the file small.
+    environment = Environment(
+        loader=PackageLoader("kws.report", "static"), autoescape=True, undefined=StrictUndefined,
+        trim_blocks=True, lstrip_blocks=True,
+    )  # fmt: skip
+    environment.filters["digest"] = _digest
+    environment.globals |= {"percent": percent, "dashes": vega.DASHES, "single_runs": SINGLE_RUNS}
+    specs = {figure.id: figure.spec for _, figures in drawn for figure in figures}
     return (
-        f'<p class="kicker">{escape(study.title)} · {kind} · {len(study.runs)} runs</p>'
-        f'<h2 class="question">{escape(study.question)}</h2>{BANNER if study.synthetic else ""}'
-        f'<div class="answer">{sentences}</div><dl class="facts">{terms}</dl>'
+        environment.get_template("page.html.j2")
+        .render(
+            articles=[_article(study, figures, data_dir) for study, figures in drawn],
+            data=vega.json_in_html({"config": vega.page_config(), "locale": vega.LOCALE, "specs": specs}),
+            methods=content.METHODS,
+            now=time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime()),
+            scripts=[vega.bundle(), vega.static("page.js")],
+            style=vega.static("page.css"),
+            without_result=without_result,
+        )
+        .lstrip()
     )
 
 
-def _comparison(study: Study) -> str:
+def _digest(script: str) -> str:
+    """Return a script as a source of the content security policy."""
+    return f"'sha256-{base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()}'"
+
+
+def _article(study: Study, figures: Sequence[Figure], data_dir: str | Path | None) -> dict[str, Any]:
+    """Return what the template's macro `article` shows of a study."""
+    run = study.chosen_run
+    test_accuracy = run.summary[metrics.TEST_ACCURACY]
+    settings = [*study.parameters, "seed"]
+    return {
+        "study": study,
+        "figures": figures,
+        "answer": answer(study),
+        "facts": content.facts(study),
+        "comparison": _comparison(study),
+        "differences": _differences(study),
+        "conclusions": conclusions(study),
+        "val_accuracy": run.summary[metrics.BEST_VAL_ACCURACY],
+        "test_accuracy": test_accuracy,
+        "interval": " to ".join(map(percentage_points, clip_interval(test_accuracy, max(study.data_info["test"], 1)))),
+        "confusion": _confusion(run),
+        "layers": [
+            [layer.get("layer") or "", layer.get("output_shape") or "1"]
+            + [_whole(layer.get(name)) for name in ("params", "macs")]
+            for layer in run.layers
+        ],
+        "misclassified": (*misclassified(study, data_dir), sum(bool(item.predictions) for item in study.runs)),
+        "run_heads": ["run", *(f"{name}#" for name in (*settings, *(name for name, _, _ in RUN_METRICS))), "where"],
+        "runs": list(_run_rows(study.runs, settings)),
+    }
+
+
+def _comparison(study: Study) -> Table:
     shown = study.configurations
     if study.is_search:
         shown = sorted(shown, key=lambda item: -item.val.mean)[:MOST_ROWS]
@@ -111,23 +105,35 @@ def _comparison(study: Study) -> str:
     if len(shown) < len(study.configurations):
         best = f"The {len(shown)} best of {len(study.configurations)} configurations by validation accuracy"
         caption = f"{best}. {caption}"
-    rows = [map(stacked, row) for row in content.comparison_rows(shown)]
-    return f"<h3>Comparison</h3>{table(caption, content.COMPARISON_HEADS, rows, marks)}"
+    return caption, content.COMPARISON_HEADS, content.comparison_rows(shown), "cards", marks
 
 
-def _differences(study: Study) -> str:
-    if not study.recommends:
-        return ""
-    best = escape(study.best.label)
+def _differences(study: Study) -> Table:
+    best = study.best.label
     caption = (
         f"Each configuration minus {best}, the best on validation: percentage points over equal seeds, 95 % interval, "
         "Holm-corrected p. Last column: test clips that the configuration classified correctly in more seeds, against "
         f"those that {best} did, and McNemar's exact p"
     )
-    rows = [map(stacked, row) for row in content.difference_rows(study)]
-    return f"<h3>Differences</h3>{table(caption, content.difference_heads(best), rows)}"
+    return caption, content.difference_heads(best), content.difference_rows(study)
 
 
-def _conclusions(study: Study) -> str:
-    lines = conclusions(study)
-    return f"<h3>Conclusions</h3>{bullets(map(escape, lines))}" if lines else ""
+def _confusion(run: RunRecord) -> list[list[int]]:
+    """Return the number of test clips by label and predicted label."""
+    counts = [[0, 0], [0, 0]]
+    for label, probability in run.predictions.values():
+        counts[label][label if is_right((label, probability)) else 1 - label] += 1
+    return counts
+
+
+def _whole(text: str | None) -> str:
+    try:
+        return f"{int(float(text or '')):,}"
+    except (ValueError, OverflowError):
+        return str(text)
+
+
+def _run_rows(runs: Iterable[RunRecord], settings: Sequence[str]) -> Iterable[list[str]]:
+    for run in runs:
+        numbers = (text(run.summary[key]) if key in run.summary else "" for _, key, text in RUN_METRICS)
+        yield [run.name, *(value_text(run.config[name]) for name in settings), *numbers, run.where]

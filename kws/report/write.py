@@ -11,10 +11,11 @@ from kws.analysis.study import Study
 from kws.config import IDENTITY_SETTINGS
 from kws.errors import KwsError
 from kws.files import write_atomically, write_text
+from kws.formatting import value_text
 from kws.report.charts import figures
 from kws.report.markdown import markdown
 from kws.report.page import page
-from kws.report.plots import save
+from kws.report.vega import save
 
 RUN_COLUMNS = ("study", "run_id", "run_name", "synthetic", "data_fingerprint", "excluded", "where")
 
@@ -37,7 +38,7 @@ def write(
         (out_dir / "figures").mkdir(parents=True, exist_ok=True)
         drawn = [(study, figures(study)) for study in found]
         for figure in (figure for _, of_study in drawn for figure in of_study):
-            save(figure, out_dir / "figures")
+            save(figure.spec, figure.title, out_dir / "figures" / figure.id)
         with write_atomically(out_dir / "runs.csv") as path, open(path, "w", encoding="utf-8", newline="") as file:
             csv.writer(file, lineterminator="\n").writerows(_rows(found, excluded))
         write_text(out_dir / "report.md", markdown(drawn, without_result))
@@ -53,7 +54,8 @@ def _rows(found: Sequence[Study], excluded: Sequence[Excluded]) -> Iterator[list
     for study in found:
         for run in study.runs:
             data = (study.synthetic, study.data_info["fingerprint"])
-            settings = (run.config.get(name, "") for name in IDENTITY_SETTINGS)
+            values = (run.config[name] for name in IDENTITY_SETTINGS)
+            settings = (value_text(value) if isinstance(value, tuple) else value for value in values)
             numbers = (run.summary.get(name, "") for name in metrics.SUMMARY_METRICS)
             yield [study.name, run.run_id, run.name, *data, "", run.where, *settings, *numbers]
     for item in excluded:

@@ -281,7 +281,7 @@ def test_the_terminal_table_fits_80_columns(tmp_path):
 
 
 def kinds(found):
-    return [figure["kind"] for figure in figures(found)]
+    return [figure.kind for figure in figures(found)]
 
 
 def test_the_figures_follow_the_number_of_parameters(tmp_path):
@@ -296,7 +296,7 @@ def test_the_figures_follow_the_number_of_parameters(tmp_path):
     assert kinds(one) == ["dots", "lines", "lines", "dots", "dots", "bars", "bars", "scatter", "lines", "lines"]
     assert kinds(two)[:2] == ["heat", "heat"] and two.parameters == ["channels", "lr"]
     assert kinds(many)[:2] == ["parallel", "bars"]
-    importance = figures(many)[1]["bars"]
+    importance = figures(many)[1].spec["datasets"]["bars"]
     assert importance[0]["label"] == "lr" and importance[0]["y"] > 0.5
 
 

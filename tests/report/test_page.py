@@ -1,10 +1,13 @@
 """The report: its files, and the page in a real browser (skipped, with the reason, if there is none)."""
 
+import base64
 import csv
+import hashlib
 import json
 import re
 import shutil
 import struct
+import time
 from html.parser import HTMLParser
 from xml.etree import ElementTree
 
@@ -17,7 +20,7 @@ from kws.errors import KwsError
 from kws.report.charts import figures
 from kws.report.write import write
 
-EVIL = "<script>document.title='owned'</script><img src=x onerror=\"document.title='owned'\">|`"
+EVIL = "<script>document.title='own'</script><img src=x onerror=y()>|`"
 
 
 class Addresses(HTMLParser):
@@ -70,7 +73,7 @@ def written(tmp_path_factory, data_dir):
 
 def test_all_files_are_written(written):
     out, _, found = written
-    expected = {figure["id"] for study in found for figure in figures(study)}
+    expected = {figure.id for study in found for figure in figures(study)}
     assert {path.stem for path in (out / "figures").glob("*.png")} == expected
     assert {path.stem for path in (out / "figures").glob("*.svg")} == expected
     assert len(expected) > 40
@@ -122,16 +125,22 @@ def test_the_page_fetches_nothing_and_runs_no_injected_code(written):
     addresses = Addresses()
     addresses.feed(text)
     assert addresses.found and all(address.startswith(("data:", "#")) for address in addresses.found)
-    assert not re.findall(r"url\((?!#)", text)
+    assert not re.findall(r"url\((?!#)", text.split("<script>")[0])  # those in Vega's script are code
     data = re.search(r'<script type="application/json" id="figures">(.*?)</script>', text, re.S).group(1)
-    points = [
-        point["name"]
-        for figure in json.loads(data).values()
-        for group in figure.get("groups", [])
-        for point in group["points"]
-    ]
-    assert EVIL in points
+    specs = json.loads(data)["specs"].values()
+    assert EVIL in [point["run"] for spec in specs for point in spec["datasets"].get("dots", [])]
     assert text.count("data:audio/wav;base64,") > 0
+
+
+def test_the_content_security_policy_allows_only_the_two_scripts_of_the_page(written):
+    text = (written[0] / "index.html").read_text()
+    policy = re.search(r'http-equiv="Content-Security-Policy" content="(.*?)"', text).group(1)
+    allowed = re.search(r"script-src (.*)$", policy).group(1).split()
+    scripts = re.findall(r"<script>(.*?)</script>", text, re.S)
+    assert len(scripts) == 2
+    digests = [base64.b64encode(hashlib.sha256(script.encode()).digest()).decode() for script in scripts]
+    assert allowed == [f"'sha256-{digest}'" for digest in digests]
+    assert policy.startswith("default-src 'none';") and "unsafe-eval" not in policy
 
 
 def test_a_clip_outside_the_data_set_is_not_read(tmp_path, data_dir):
@@ -261,38 +270,65 @@ def script(page, code, *arguments):
     return page.execute_script(code, *arguments)
 
 
+def draw_all(page):
+    """Wait until every chart is drawn: the page draws those far from the window when they are needed, as in print."""
+    script(page, "dispatchEvent(new Event('beforeprint'))")
+    wait_for(page, "[...document.querySelectorAll('.plot')].every(plot => plot.dataset.drawn)")
+
+
+def wait_for(page, condition, seconds=60):
+    deadline = time.monotonic() + seconds
+    while not script(page, f"return {condition}"):
+        assert time.monotonic() < deadline, condition
+        time.sleep(0.05)
+
+
+def first_lines(page):
+    """Return the plot of the first training-loss figure, drawn and in the middle of the window."""
+    plot = page.find_element("css selector", ".plot[data-figure$=train-loss]")
+    script(page, "arguments[0].scrollIntoView({block: 'center', behavior: 'instant'})", plot)
+    wait_for(page, "document.querySelector('.plot[data-figure$=train-loss]').dataset.drawn")
+    return plot
+
+
 def test_every_figure_is_drawn(page, written):
-    ids = {figure["id"] for study in written[2] for figure in figures(study)}
+    drawn_figures = {figure.id: figure.kind for study in written[2] for figure in figures(study)}
+    draw_all(page)
     drawn = script(
         page,
-        """return [...document.querySelectorAll('.plot')].map(p =>
-        [p.dataset.figure, p.dataset.drawn, p.querySelectorAll('svg path, svg circle, svg rect').length])""",
+        """return [...document.querySelectorAll('.plot')].map(p => [p.dataset.figure,
+        p.querySelectorAll('svg .mark-line path, svg .mark-symbol path, svg .mark-rect path').length])""",
     )
-    assert {figure for figure, _, _ in drawn} == ids
-    assert {kind for _, kind, _ in drawn} == {"lines", "dots", "bars", "scatter", "heat", "parallel"}
-    assert all(marks > 1 for _, _, marks in drawn)
+    assert {figure for figure, _ in drawn} == set(drawn_figures)
+    assert set(drawn_figures.values()) == {"lines", "dots", "bars", "scatter", "heat", "parallel"}
+    assert all(marks > 1 for _, marks in drawn)
     assert page.title.startswith("n_mels") or "n_mels" in page.title
 
 
 def test_hostile_names_are_shown_as_text(page):
-    assert "owned" not in page.title.split(":")[-1] and page.title.endswith("keyword-spotting studies")
+    assert page.title != "own" and "own" not in page.title.split(":")[-1] and page.title.endswith("keyword-spotting studies")
     assert script(page, "return document.querySelectorAll('main script, main img[src=x]').length") == 0
     assert EVIL in script(page, "return document.querySelector('main').textContent")
 
 
 def test_the_legend_hides_and_shows_a_line(page):
-    count = """const p = document.querySelector('.plot[data-drawn=lines]');
-               return [p.querySelectorAll('path.mean').length, p.querySelectorAll('path.run').length]"""
-    assert script(page, count) == [3, 9]
+    plot = first_lines(page)
+    count = """const lines = [...arguments[0].querySelectorAll('.mark-line path')].map(p => p.getAttribute('d'));
+               const runs = [...arguments[0].querySelectorAll('.mark-line path[stroke-opacity]')];
+               const drawn = runs.map(p => p.getAttribute('d').match(/M/g).length).reduce((a, b) => a + b, 0);
+               return [lines.length - runs.length, drawn]"""
+    assert script(page, count, plot) == [3, 9]
     first, *_, runs = page.find_elements("css selector", ".legend")[0].find_elements("tag name", "button")
-    script(page, "arguments[0].scrollIntoView({block: 'center', behavior: 'instant'})", first)
-    first.click()
+
+    def after_click(button):
+        button.click()
+        time.sleep(0.3)
+        return script(page, count, plot)
+
+    assert after_click(first) == [2, 6]
     assert first.get_attribute("aria-pressed") == "false"
-    assert script(page, count) == [2, 6]
-    runs.click()
-    assert script(page, count) == [2, 0]
-    first.click()
-    assert script(page, count) == [3, 0]
+    assert after_click(runs) == [2, 0]
+    assert after_click(first) == [3, 0]
 
 
 def test_the_runs_table_sorts_both_ways(page):
@@ -309,36 +345,43 @@ def test_the_runs_table_sorts_both_ways(page):
         assert len(found) == 9 and found == sorted(found, reverse=in_order)
 
 
-def test_the_pointer_and_the_arrow_keys_show_the_values(page):
-    plot = page.find_elements("css selector", ".plot[data-drawn=lines] svg")[0]
-    script(page, "arguments[0].scrollIntoView({block: 'center', behavior: 'instant'}); arguments[0].focus()", plot)
-    tip = page.find_element("id", "tip")
-    plot.send_keys("\ue014")  # arrow right
-    assert tip.is_displayed() and "mean\nepoch 1: " in tip.text
-    plot.send_keys("\ue014")
-    assert "epoch 2: " in tip.text
-    plot.send_keys("\ue00c")  # escape
-    assert not tip.is_displayed()
-    script(
+@pytest.mark.parametrize("at_end", [False, True])
+def test_the_pointer_shows_the_values(page, at_end):
+    plot = first_lines(page)
+    place = script(
         page,
-        """const run = arguments[0].querySelector('path.run'), at = run.getPointAtLength(run.getTotalLength());
-        const area = arguments[0].getBoundingClientRect();
-        const place = {clientX: area.left + at.x, clientY: area.top + at.y};
-        arguments[0].dispatchEvent(new PointerEvent('pointermove', place))""",
+        """const run = arguments[0].querySelector('.mark-line path[stroke-opacity]');
+        const at = run.getPointAtLength(arguments[1] ? run.getTotalLength() : 0).matrixTransform(run.getScreenCTM());
+        return [at.x, at.y]""",
         plot,
+        at_end,
     )
-    assert tip.is_displayed() and "epoch 8: " in tip.text
-    assert script(page, "return getComputedStyle(document.getElementById('tip')).visibility") == "visible"
+    page.execute_cdp_cmd("Input.dispatchMouseEvent", {"type": "mouseMoved", "x": place[0], "y": place[1]})
+    wait_for(page, "document.querySelector('#tip.visible')")
+    tip = page.find_element("id", "tip")
+    assert tip.is_displayed() and re.search(rf"epoch:?\s+{8 if at_end else 1}\b", tip.text), tip.text
+    assert "training loss" in tip.text and "line" in tip.text
+    page.execute_cdp_cmd("Input.dispatchMouseEvent", {"type": "mouseMoved", "x": 5, "y": 5})
+    wait_for(page, "!document.querySelector('#tip.visible')")
 
 
-def test_the_numbers_of_a_figure_open_as_a_table(page):
-    details = page.find_element("css selector", "details.numbers")
-    script(page, "arguments[0].open = true", details)
-    rows = page.execute_async_script(
-        "const done = arguments[1]; setTimeout(() => done(arguments[0].querySelectorAll('tbody tr').length), 100)",
-        details,
+def test_every_figure_has_a_table_of_its_numbers(page, written):
+    shown = script(
+        page,
+        """return Object.fromEntries([...document.querySelectorAll('figure .plot')].map(plot =>
+        [plot.dataset.figure, plot.closest('figure').querySelectorAll('details.numbers tbody tr').length]))""",
     )
-    assert rows == 3
+    assert shown == {figure.id: len(figure.rows) for study in written[2] for figure in figures(study)}
+    assert all(shown.values())
+
+
+def test_the_numbers_open_with_the_keyboard(page):
+    summary = page.find_element("css selector", "details.numbers summary")
+    script(page, "arguments[0].scrollIntoView({block: 'center', behavior: 'instant'}); arguments[0].focus()", summary)
+    table = page.find_element("css selector", "details.numbers table")
+    assert not table.is_displayed()
+    summary.send_keys("\ue007")  # enter
+    assert table.is_displayed() and len(table.find_elements("css selector", "tbody tr")) == 3
 
 
 def test_the_player_has_audio_and_the_picture_loads(page):
@@ -349,12 +392,15 @@ def test_the_player_has_audio_and_the_picture_loads(page):
 
 
 def test_the_theme_button_switches_between_both_themes(page):
-    colours = set()
+    line, colours, of_lines = first_lines(page), set(), set()
     for wanted in ("light", "dark", "auto"):
         script(page, "document.querySelector('.theme').click()")
         assert script(page, "return document.documentElement.dataset.theme") == wanted
         colours.add(script(page, "return getComputedStyle(document.body).backgroundColor"))
-    assert len(colours) == 2
+        of_lines.add(
+            script(page, "return getComputedStyle(arguments[0].querySelector('.mark-line path')).stroke", line)
+        )
+    assert len(colours) == 2 and len(of_lines) == 2
 
 
 @pytest.mark.parametrize("width", [360, 768, 1280])
@@ -364,6 +410,7 @@ def test_no_horizontal_scrolling_and_no_layout_shift(page, width):
     )
     try:
         page.refresh()
+        draw_all(page)
         assert script(page, "return document.documentElement.scrollWidth") <= width
         shift = page.execute_async_script("""const done = arguments[0]; let sum = 0;
             new PerformanceObserver(list => list.getEntries().forEach(entry => sum += entry.value))
@@ -380,7 +427,7 @@ def test_no_horizontal_scrolling_and_no_layout_shift(page, width):
 
 def test_elements_have_accessible_names(page):
     assert script(
-        page, "return [...document.querySelectorAll('.plot svg')].every(s => s.getAttribute('aria-label').length > 20)"
+        page, "return [...document.querySelectorAll('.plot')].every(p => p.role === 'img' && p.ariaLabel.length > 20)"
     )
     assert script(page, "return [...document.querySelectorAll('table')].every(t => t.caption && t.caption.textContent)")
     assert script(page, "return [...document.querySelectorAll('button')].every(b => b.textContent.trim())")
@@ -394,5 +441,8 @@ def test_two_hundred_runs_are_drawn_on_a_small_page(browser, tmp_path):
     path = make_report(tmp_path / "runs", tmp_path / "out")
     assert path.stat().st_size < 3_000_000
     browser.get(path.as_uri())
-    assert script(browser, "return +document.documentElement.dataset.ready") == 10
-    assert script(browser, "return document.querySelectorAll('path.run').length") == 400
+    draw_all(browser)
+    assert script(browser, "return document.querySelectorAll('.plot svg').length") == 10
+    runs = """return [...document.querySelectorAll('.mark-line path[stroke-opacity]')].map(path =>
+              path.getAttribute('d').match(/M/g).length).reduce((a, b) => a + b, 0)"""
+    assert script(browser, runs) == 400
