@@ -4,7 +4,7 @@ import contextlib
 import os
 import signal
 import time
-from collections import Counter, deque
+from collections import deque
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from multiprocessing.connection import Connection, wait
@@ -18,8 +18,9 @@ from kws.formatting import one_line
 from kws.metrics import EPOCH, Row
 from kws.sweep import worker
 from kws.sweep.spec import Sweep
-from kws.sweep.storage import Attempt, SharedSweep, TrialStatus
-from kws.training.run_folder import is_finished, read_metric
+from kws.sweep.storage import Attempt, SharedSweep
+from kws.training.provenance import code_of
+from kws.training.run_folder import is_finished, read_config, read_metric
 
 POLL_S = 0.5
 CLAIM_POLL_S = 2.0  # how often to look for trials that other workers abandoned
@@ -61,18 +62,14 @@ class Display(Protocol):
 class Engine:
     """Keeps `jobs` trials running until none remain."""
 
-    def __init__(
-        self, sweep: Sweep, shared: SharedSweep, jobs: int, retry_failed: bool, display: Display, received: list[int]
-    ) -> None:
+    def __init__(self, sweep: Sweep, shared: SharedSweep, jobs: int, display: Display, received: list[int]) -> None:
         self.sweep, self.shared, self.jobs, self.display = sweep, shared, jobs, display
         self.received = received  # signals, oldest first
-        self.retry_failed_until = shared.newest() if retry_failed else -1
         self.running: list[RunningTrial] = []
         self.outcomes: list[bool] = []  # of the trials that ended here: whether they finished
         self.stopped = ""  # "signal" or "failures"
         self.durations: deque[float] = deque(maxlen=50)  # of trials that finished here, in seconds
         self.next_claim = 0.0  # when to look for trials to claim, and at the other workers' progress
-        self.states: dict[int, TrialStatus] = {}
 
     def work(self) -> int:
         """Run trials until none remain or the sweep is stopped; return the signal that stopped it, else 0."""
@@ -82,28 +79,23 @@ class Engine:
                 if time.monotonic() >= self.next_claim:
                     self.next_claim = time.monotonic() + CLAIM_POLL_S
                     self._fill()
-                    self.states = self.shared.states()
-                    if not self.running and self._all_ended():
+                    self.shared.refresh()
+                    counts = self.shared.counts
+                    if not self.running and counts["finished"] + counts["failed"] == self.sweep.expected:
                         break
                 self._show()
                 self._poll()
                 self._check_stop()
-            self.states = self.shared.states()
+            self.shared.refresh()
             self._show()
         finally:
             self._stop_trials()
         return self.received[0] if self.stopped == "signal" else 0
 
-    def _all_ended(self) -> bool:
-        """Whether every trial is finished or has failed and is not to be retried."""
-        states, limit = self.states.values(), self.retry_failed_until
-        ended = sum(status.state == "finished" or status.failed_after(limit) for status in states)
-        return ended == self.sweep.expected
-
     def _fill(self) -> None:
         """Claim and start trials until `jobs` are running, or none remain."""
         while len(self.running) < self.jobs and not self.stopped:
-            attempt = self.shared.claim(self.retry_failed_until)
+            attempt = self.shared.claim()
             if attempt is None:
                 return
             self._start(attempt)
@@ -189,13 +181,14 @@ class Engine:
     def _finished(self, attempt: Attempt, config: Config, seconds: float | None = None) -> None:
         folder = self.sweep.run_dir / attempt.run_id
         try:
-            value = read_metric(folder, self.sweep.metric)
+            value, record = read_metric(folder, self.sweep.metric), read_config(folder)
         except KwsError as error:
             self.shared.give_up(attempt, "failed", str(error))
             self.outcomes.append(False)
             self.display.print_line(f"{config.run_name} failed: {error}")
             return
-        if not self.shared.finish(attempt, value):
+        fingerprint = str(record.get("data_info", {}).get("fingerprint"))
+        if not self.shared.finish(attempt, value, code_of(record), fingerprint):
             return
         self.outcomes.append(True)
         if seconds is not None:
@@ -237,8 +230,7 @@ class Engine:
             self._poll()
 
     def _show(self) -> None:
-        counts = Counter[str](status.state for status in self.states.values())
-        self.display.update(counts, self.running, self._seconds_left(counts))
+        self.display.update(self.shared.counts, self.running, self._seconds_left(self.shared.counts))
 
     def _seconds_left(self, counts: Mapping[str, int]) -> float | None:
         """Return an estimate from the trials that finished here, None before the first."""

@@ -3,13 +3,16 @@
 import fcntl
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from importlib.util import find_spec
+from itertools import chain, count
 from pathlib import Path
 
 import optuna
+from optuna.storages import BaseStorage, JournalStorage
 from optuna.storages.journal import JournalFileBackend, JournalFileSymlinkLock
+from optuna.trial import FrozenTrial
 
 from kws.errors import KwsError
 from kws.formatting import one_line
@@ -62,14 +65,34 @@ def has_storage(sweep: Sweep, storage: str | None) -> bool:
     return _is_url(storage) or _journal_path(sweep, storage).exists()
 
 
-def open_storage(sweep: Sweep, storage: str | None) -> optuna.storages.BaseStorage:
+def open_storage(sweep: Sweep, storage: str | None, read_only: bool) -> BaseStorage:
     """Return the Optuna storage for a database URL or the path of a journal file; by default the sweep's own journal.
 
-    Raises KwsError if it cannot be used.
+    read_only: do not change an existing journal. Raises KwsError if it cannot be used.
     """
     if storage and _is_url(storage):
         return _open_database(storage)
-    return _open_journal(_journal_path(sweep, storage))
+    return _open_journal(_journal_path(sweep, storage), read_only)
+
+
+def read_trials(
+    storage: BaseStorage, study: optuna.Study, study_id: int, known: Collection[int], start: int
+) -> Iterator[FrozenTrial]:
+    """Yield the Optuna trials with the numbers `known`, and then all from number `start` on.
+
+    Costs the same however many trials there are: a journal is in memory, where each is looked up, and from a database
+    Optuna's cache reads only those that are new or were not finished before.
+    """
+    if start == 0 or not isinstance(storage, JournalStorage):
+        trials = study.get_trials(deepcopy=False)
+        yield from (trials[number] for number in (*known, *range(start, len(trials))))
+        return
+    for number in chain(known, count(start)):
+        try:
+            optuna_id = storage.get_trial_id_from_study_id_trial_number(study_id, number)
+        except KeyError:  # there is no such trial yet
+            return
+        yield storage.get_trial(optuna_id)
 
 
 def _is_url(storage: str | None) -> bool:
@@ -80,7 +103,7 @@ def _journal_path(sweep: Sweep, storage: str | None) -> Path:
     return Path(os.path.abspath(storage or sweep.folder / "journal.log"))
 
 
-def _open_journal(path: Path) -> optuna.storages.JournalStorage:
+def _open_journal(path: Path, read_only: bool) -> JournalStorage:
     not_a_journal = f"{path}: is not a sweep journal"
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -88,9 +111,10 @@ def _open_journal(path: Path) -> optuna.storages.JournalStorage:
             raise KwsError(f"{not_a_journal}; choose another --storage")
         lock = JournalLock(path)
         backend = JournalFileBackend(str(path), lock_obj=lock)
-        lock.acquire()
-        lock.release()
-        return optuna.storages.JournalStorage(backend)
+        if not read_only:
+            lock.acquire()
+            lock.release()
+        return JournalStorage(backend)
     except OSError as error:
         problem = f"{path}: the sweep's journal cannot be used ({error.strerror})"
         raise KwsError(f"{problem}; choose another place with --storage") from error

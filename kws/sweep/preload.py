@@ -11,6 +11,9 @@ import torch
 import kws.train  # noqa: F401
 from kws.data.corpus import load
 from kws.sweep.worker import DATA_VARIABLE
+from kws.training.provenance import code_version
+
+code_version()  # of the modules that all trials use; trials inherit it, even if files are edited later
 
 # Imported by the last steps of a run and by wandb at their first use. Some are private to their packages and may move;
 # a trial then imports them itself, only later.

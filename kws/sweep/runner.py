@@ -7,14 +7,13 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from kws.config import resolve
 from kws.data.layout import find
 from kws.errors import KwsError
 from kws.files import write_text
 from kws.machine import usable_cpus
 from kws.sweep.distributions import Value
-from kws.sweep.spec import Sweep, load_sweep, sweep_file
-from kws.sweep.worker import check_temporary_folder
+from kws.sweep.spec import DATA_SETTINGS, Sweep, load_sweep, sweep_file
+from kws.sweep.worker import check_temporary_folder, data_fingerprint
 from kws.training.tracker import check_mode
 
 if TYPE_CHECKING:
@@ -26,7 +25,7 @@ if TYPE_CHECKING:
 class Status:
     """The state of a sweep. `failed` maps a failed trial's run name to the reason; `missing` are waiting trials' names.
 
-    `signal` is the signal that stopped this worker, 0 if there was none.
+    `signal` is the signal that stopped this worker, 0 if there was none. `notices`: lines about outdated trials.
     """
 
     sweep_id: str
@@ -36,6 +35,7 @@ class Status:
     failed: dict[str, str]
     missing: tuple[str, ...]
     signal: int = 0
+    notices: tuple[str, ...] = ()
 
     @property
     def exit_status(self) -> int:
@@ -53,6 +53,7 @@ def run(
     make_display: Callable[[Sweep], AbstractContextManager["Display"]],
     jobs: int | None = None,
     retry_failed: bool = False,
+    retry_stale: bool = False,
 ) -> Status:
     """Run the trials of the sweep file `path`, shared with other workers; return its Status when none remain.
 
@@ -61,6 +62,7 @@ def run(
         storage: an Optuna storage URL or the path of a journal file; default a journal in the sweep's folder.
         jobs: trials at once; default one per usable CPU.
         retry_failed: run trials again that failed before this call.
+        retry_stale: run trials again that were finished by other code.
 
     Raises:
         KwsError: an error the user can fix, before anything runs where it can be known then.
@@ -76,6 +78,7 @@ def run(
 
     from kws.sweep.engine import Engine
     from kws.sweep.journal import storage_errors
+    from kws.sweep.review import review
     from kws.sweep.storage import SharedSweep
 
     with storage_errors(), _signals() as received:
@@ -84,29 +87,39 @@ def run(
         copy = yaml.safe_dump(sweep.content, sort_keys=False, allow_unicode=True)
         write_text(sweep_file(sweep.run_dir, sweep.sweep_id), copy)
         with make_display(sweep) as display:
-            stopped_by = Engine(sweep, shared, jobs, retry_failed, display, received).work()
+            if retry_failed:
+                shared.retry([trial for trial, status in shared.states().items() if status.state == "failed"])
+            for line in review(sweep, shared, retry_stale, data_fingerprint):
+                display.print_line(line)
+            stopped_by = Engine(sweep, shared, jobs, display, received).work()
         return replace(_status(sweep, shared.states()), signal=stopped_by)
 
 
 def status(
     path: str | Path, assignments: Iterable[str] = (), storage: str | None = None, count: int | None = None
 ) -> Status:
-    """Return the Status of a sweep; nothing is started, and no file is written where there is none yet."""
+    """Return the Status of a sweep as recorded; nothing is started or written, and data are not compared."""
     sweep = load_sweep(path, assignments, count)
     from kws.sweep.journal import has_storage, storage_errors
+    from kws.sweep.review import review
     from kws.sweep.storage import SharedSweep
 
+    if not has_storage(sweep, storage):
+        return _status(sweep, {})
     with storage_errors():
-        states = SharedSweep(sweep, storage).states() if has_storage(sweep, storage) else {}
-    return _status(sweep, states)
+        try:
+            shared = SharedSweep(sweep, storage, read_only=True)
+        except KeyError:  # the storage is of other sweeps
+            return _status(sweep, {})
+        notices = review(sweep, shared)
+        return replace(_status(sweep, shared.states()), notices=tuple(notices))
 
 
 def _check_data(sweep: Sweep) -> None:
     """Raise KwsError if the sweep's data set is missing, instead of one failure per trial."""
-    settings = ("data", "data_dir", "words")
-    if any(name in sweep.searched for name in settings):
+    if any(name in sweep.searched for name in DATA_SETTINGS):
         return  # trials with several data sets: each reports its own
-    config = resolve((sweep.path, {name: sweep.fixed[name] for name in settings if name in sweep.fixed}))
+    config = sweep.data_config({})
     find(config.data_dir, config.data, config.words)
 
 

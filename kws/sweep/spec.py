@@ -28,6 +28,7 @@ KEYS = (
 )  # fmt: skip
 NOT_SUPPORTED = ("early_terminate", "scheduler", "metrics", "job", "image_uri")  # only W&B's server acts on them
 COMMAND_WORDS = ("${env}", "${interpreter}", "python", "python3", "${args}", "${args_no_equals}", "${args_no_hyphens}")
+DATA_SETTINGS = ("data", "data_dir", "words")
 # Settings that say where a run is done: machines that differ only in these share one sweep.
 LOCAL = ("run_dir", "device", "threads", "entity")
 
@@ -80,6 +81,11 @@ class Sweep:
     def config(self, overrides: Mapping[str, Value]) -> Config:
         """Return the Config of a trial. Raises KwsError if its settings are not valid together."""
         return resolve((self.path, self.fixed | dict(overrides)))
+
+    def data_config(self, overrides: Mapping[str, Value]) -> Config:
+        """Return a Config with the settings of a trial that determine its data; the others are at their defaults."""
+        settings = self.fixed | dict(overrides)
+        return resolve((self.path, {name: settings[name] for name in DATA_SETTINGS if name in settings}))
 
 
 def expand_grid(parameters: Mapping[str, Parameter], where: str) -> Iterator[dict[str, Value]]:
@@ -176,7 +182,11 @@ def _parameter_specs(path: str, content: Mapping[str, Any], assignments: Iterabl
 
 
 def _parameters(path: str, specs: Mapping[str, Any], method: str) -> dict[str, Parameter]:
-    """Return the parameters, run_dir among them, in the order of the settings: it determines the trials' numbers."""
+    """Return the parameters, run_dir among them, in the order that determines the trials' numbers.
+
+    It is that of the settings, except that seed is first: a grid runs all values with one seed before the next seed.
+    A machine that becomes slower or faster then affects all values alike, instead of looking like an effect of them.
+    """
     parameters = {name: read_parameter(name, spec, path) for name, spec in specs.items()}
     for name, parameter in parameters.items():
         if parameter.probabilities and method == "bayes":
@@ -184,7 +194,7 @@ def _parameters(path: str, specs: Mapping[str, Any], method: str) -> dict[str, P
     parameters.setdefault("run_dir", Parameter("run_dir", "constant", values=(Config().run_dir,)))
     if not parameters["run_dir"].is_fixed:
         raise KwsError(f"{path}: run_dir cannot be swept, because the sweep's own files are stored there")
-    return {name: parameters[name] for name in SETTINGS if name in parameters}
+    return {name: parameters[name] for name in ("seed", *SETTINGS) if name in parameters}
 
 
 def _metric(path: str, content: Mapping[str, Any], method: str) -> tuple[str, Goal]:
@@ -253,7 +263,8 @@ def _sweep_id(name: str, method: str, metric: str, goal: Goal, parameters: Mappi
     }
     # The defaults count too: when one changes with a release, old runs and new ones are not one sweep.
     defaults = {key: value for key, value in Config().as_dict().items() if key not in (*LOCAL, "data_dir", *swept)}
-    text = json.dumps([name, method, metric, goal, swept, defaults], sort_keys=True)
+    # So does the order of the settings, which numbers the trials.
+    text = json.dumps([name, method, metric, goal, swept, defaults])
     return hashlib.sha256(text.encode()).hexdigest()[:8]
 
 

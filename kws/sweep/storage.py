@@ -7,13 +7,14 @@ the lower number has it. This requires only that the storage numbers Optuna tria
 its heartbeat from another machine.
 """
 
+import heapq
 import os
 import platform
 import secrets
 import time
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Iterable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Literal
 
 import optuna
@@ -21,9 +22,11 @@ from optuna.exceptions import UpdateFinishedTrialError
 from optuna.trial import FrozenTrial
 from optuna.trial import TrialState as OptunaState
 
+from kws.machine import process_scope, process_started
 from kws.sweep.distributions import CHOICES, Value
-from kws.sweep.journal import open_storage
+from kws.sweep.journal import open_storage, read_trials
 from kws.sweep.spec import Sweep
+from kws.training.provenance import Code
 
 HEARTBEAT_S = 10
 STALE_S = 60  # a worker on another machine is stale when its heartbeat has not changed for so long
@@ -46,33 +49,47 @@ class Attempt:
 
 @dataclass(frozen=True)
 class TrialStatus:
-    """The state of a trial, and the last attempt at it."""
+    """The state of a trial, and the attempt that decides it: the last one if none is finished or running."""
 
     state: State = "waiting"
     last: FrozenTrial | None = None
 
-    def failed_after(self, number: int) -> bool:
-        """Whether the trial failed in an Optuna trial newer than `number`."""
-        return self.state == "failed" and self.last is not None and self.last.number > number
-
 
 class SharedSweep:
-    """The Optuna study of one sweep, as one worker sees it. Raises KwsError if the storage cannot be used."""
+    """The Optuna study of one sweep, as one worker sees it. Raises KwsError if the storage cannot be used.
 
-    def __init__(self, sweep: Sweep, storage: str | None = None, stale_s: float = STALE_S) -> None:
+    Each `refresh` reads only what is new; `counts` (trials in each state) are of the last one. read_only: write
+    nothing, and raise KeyError if the storage does not have the sweep.
+    """
+
+    def __init__(
+        self, sweep: Sweep, storage: str | None = None, stale_s: float = STALE_S, read_only: bool = False
+    ) -> None:
         optuna.logging.set_verbosity(optuna.logging.ERROR)
         self.sweep = sweep
         self.worker = secrets.token_hex(6)
         self._stale_s = stale_s
         self._owned: set[int] = set()  # Optuna ids of this worker's attempts
+        self._heartbeats: dict[str, float] = {}
         self._beats: dict[str, tuple[float | None, float]] = {}  # worker -> its heartbeat, and when that was first seen
         self._last_heartbeat: float = -HEARTBEAT_S
-        self._storage = open_storage(sweep, storage)
-        self._study = optuna.create_study(
-            storage=self._storage, study_name=f"kws-{sweep.sweep_id}", direction=sweep.goal, load_if_exists=True
-        )
-        self._study_id = self._storage.get_study_id_from_name(self._study.study_name)
-        self.heartbeat()
+        self.counts: Counter[str] = Counter({"waiting": sweep.expected})
+        self._statuses: dict[int, TrialStatus] = {}  # of the trials that were attempted
+        self._waiting = list(range(sweep.expected))  # a heap of all waiting trials; others in it are skipped
+        self._attempts: dict[int, dict[int, FrozenTrial]] = {}  # trial -> its attempts by number, oldest first
+        self._running: set[int] = set()  # numbers of the attempts that had not ended
+        self._read = 0  # all attempts with lower numbers were read
+        self._retried: set[int] = set()  # numbers of attempts that no longer count
+        self._storage = open_storage(sweep, storage, read_only)
+        name = f"kws-{sweep.sweep_id}"
+        if read_only:
+            self._study = optuna.load_study(storage=self._storage, study_name=name)
+        else:
+            self._study = optuna.create_study(
+                storage=self._storage, study_name=name, direction=sweep.goal, load_if_exists=True
+            )
+        self._study_id = self._storage.get_study_id_from_name(name)
+        self.refresh()
 
     def heartbeat(self) -> None:
         """Show the other workers that this one is alive. Cheap to call often."""
@@ -80,43 +97,85 @@ class SharedSweep:
             self._last_heartbeat = time.monotonic()
             self._study.set_user_attr(f"worker:{self.worker}", time.time())
 
-    def states(self) -> dict[int, TrialStatus]:
-        """Return the status of every trial that was attempted, by index; all others are waiting."""
-        heartbeats = self._study.user_attrs
-        return {
-            trial: self._status(attempts, heartbeats)
-            for trial, attempts in self._attempts().items()
-            if trial < self.sweep.expected  # a larger --count was used before
-        }
+    def refresh(self) -> None:
+        """Read the attempts that are new, or had not ended before: those that have never change."""
+        self._heartbeats = self._study.user_attrs
+        changed = set()
+        for attempt in read_trials(self._storage, self._study, self._study_id, sorted(self._running), self._read):
+            trial = attempt.user_attrs["trial"]
+            self._attempts.setdefault(trial, {})[attempt.number] = attempt
+            if attempt.state.is_finished():
+                self._running.discard(attempt.number)
+            else:
+                self._running.add(attempt.number)
+            self._read = max(self._read, attempt.number + 1)
+            changed.add(trial)
+        self._update(changed)
 
-    def _status(self, attempts: list[FrozenTrial], heartbeats: Mapping[str, float]) -> TrialStatus:
+    def _update(self, trials: Iterable[int]) -> None:
+        for trial in trials:
+            if trial >= self.sweep.expected:  # a larger --count was used before
+                continue
+            before = self._statuses.get(trial, TrialStatus()).state
+            status = self._statuses[trial] = self._status(trial)
+            if status.state != before:
+                self.counts[before] -= 1
+                self.counts[status.state] += 1
+                if status.state == "waiting":
+                    heapq.heappush(self._waiting, trial)
+
+    def _status(self, trial: int) -> TrialStatus:
+        attempts = self._attempts[trial].values()
         for attempt in attempts:
-            if attempt.state is OptunaState.COMPLETE:
+            if self._counts_as_finished(attempt):
                 return TrialStatus("finished", attempt)
         for attempt in attempts:
-            if not attempt.state.is_finished() and not self._is_dead(attempt, heartbeats):
+            if not attempt.state.is_finished() and not self._is_dead(attempt):
                 return TrialStatus("running", attempt)
-        counted = [attempt for attempt in attempts if attempt.user_attrs.get("ended") != "dropped"]
-        last = counted[-1] if counted else None
-        failed = last is not None and last.user_attrs.get("ended") == "failed"
+        last = next((item for item in reversed(attempts) if item.user_attrs.get("ended") != "dropped"), None)
+        failed = last is not None and last.user_attrs.get("ended") == "failed" and last.number not in self._retried
         return TrialStatus("failed" if failed else "waiting", last)
 
-    def newest(self) -> int:
-        """Return the number of the newest attempt, -1 if there is none: separates old failures from new ones."""
-        return max((attempt.number for attempts in self._attempts().values() for attempt in attempts), default=-1)
+    def _counts_as_finished(self, attempt: FrozenTrial) -> bool:
+        return attempt.state is OptunaState.COMPLETE and attempt.number not in self._retried
 
-    def claim(self, retry_failed_until: int = -1) -> Attempt | None:
-        """Claim a waiting trial, or one that failed in attempt `retry_failed_until` or before; None if none remain."""
-        states = self.states()
-        for trial in range(self.sweep.expected):
-            status = states.get(trial, TrialStatus())
-            retry = status.state == "failed" and not status.failed_after(retry_failed_until)
-            if (status.state == "waiting" or retry) and (attempt := self._claim(trial, status.last)):
+    def states(self) -> dict[int, TrialStatus]:
+        """Return the status of every trial that was attempted, by index; all others are waiting."""
+        self.refresh()
+        return self._statuses
+
+    def finished(self) -> dict[int, list[FrozenTrial]]:
+        """Return {trial: its finished attempts, oldest first} of every finished trial."""
+        return {
+            trial: [attempt for attempt in self._attempts[trial].values() if self._counts_as_finished(attempt)]
+            for trial, status in self._statuses.items()
+            if status.state == "finished"
+        }
+
+    def retry(self, trials: Iterable[int]) -> None:
+        """Let finished or failed trials be run again by this worker: they are waiting now."""
+        trials = list(trials)
+        for trial in trials:
+            ended = (attempt for attempt in self._attempts[trial].values() if attempt.state.is_finished())
+            self._retried.update(attempt.number for attempt in ended)
+        self._update(trials)
+
+    def claim(self) -> Attempt | None:
+        """Claim the first waiting trial and return the attempt at it; None if none is waiting."""
+        self.refresh()
+        while self._waiting:
+            trial = heapq.heappop(self._waiting)
+            status = self._statuses.get(trial, TrialStatus())
+            if status.state == "waiting" and (attempt := self._claim(trial, status.last)):
                 return attempt
         return None
 
-    def finish(self, attempt: Attempt, value: float) -> bool:
-        """Record a finished trial with its metric. Return whether this worker still owned the attempt."""
+    def finish(self, attempt: Attempt, value: float, code: Code, fingerprint: str) -> bool:
+        """Record a finished trial: its metric, and the code and data that it was made with.
+
+        Returns whether this worker still owned the attempt.
+        """
+        self._set(attempt.optuna_id, "made_with", {"code": list(code), "fingerprint": fingerprint})
         return self._end(attempt.optuna_id, "finished", value)
 
     def give_up(self, attempt: Attempt, ended: Ended, error: str = "", fresh: bool = False) -> None:
@@ -135,8 +194,9 @@ class SharedSweep:
 
     def deaths(self, trial: int) -> int:
         """Return how many attempts at the trial died in a row without completing a further epoch."""
+        self.refresh()
         count, furthest = 0, 0
-        for attempt in self._attempts().get(trial, []):
+        for attempt in self._attempts[trial].values():
             epoch = attempt.user_attrs.get("epoch", 0)
             if epoch > furthest or attempt.user_attrs.get("ended") == "failed":
                 count = 0
@@ -144,42 +204,43 @@ class SharedSweep:
             furthest = max(furthest, epoch)
         return count
 
-    def _attempts(self) -> dict[int, list[FrozenTrial]]:
-        """Return {trial: its attempts, oldest first}."""
-        attempts: dict[int, list[FrozenTrial]] = {}
-        optuna_trials = self._storage.get_all_trials(self._study_id, deepcopy=False)
-        for optuna_trial in sorted(optuna_trials, key=lambda optuna_trial: optuna_trial.number):
-            attempts.setdefault(optuna_trial.user_attrs["trial"], []).append(optuna_trial)
-        return attempts
-
     def _claim(self, trial: int, last: FrozenTrial | None) -> Attempt | None:
-        for attempt in self._attempts().get(trial, []):
-            if not attempt.state.is_finished() and self._is_dead(attempt, self._study.user_attrs):
+        for attempt in self._attempts.get(trial, {}).values():
+            if not attempt.state.is_finished() and self._is_dead(attempt):
                 self._end(attempt._trial_id, "orphaned")
-        # A run is resumed if its run folder is reachable from here.
-        run_id: str = "" if last is None or last.user_attrs.get("fresh") else last.user_attrs["run_id"]
-        if not run_id or not (self.sweep.run_dir / run_id).is_dir():
-            run_id = secrets.token_hex(4)
+        overrides: dict[str, Value] | None = last.user_attrs.get("overrides") if last else None
+        if overrides is None and self.sweep.method != "bayes":
+            overrides = self.sweep.overrides(trial)
+        run_id = self._run_to_resume(last) or secrets.token_hex(4)
+        place = {"host": platform.node(), "run_dir": os.path.abspath(self.sweep.run_dir)}
         template = optuna.trial.create_trial(
             state=OptunaState.RUNNING,
             params=last.params if last else None,
             distributions=last.distributions if last else None,
-            user_attrs={"trial": trial, "run_id": run_id, "worker": self.worker} | _this_process(),
+            user_attrs={"trial": trial, "run_id": run_id, "worker": self.worker, "overrides": overrides}
+            | place
+            | {"scope": process_scope(), "pid": os.getpid(), "started": process_started(os.getpid())},
         )
         optuna_id = self._storage.create_new_trial(self._study_id, template)
         self._owned.add(optuna_id)
         number = self._storage.get_trial(optuna_id).number
-        for other in self._attempts()[trial]:
+        self.refresh()
+        for other in self._attempts[trial].values():
             earlier = other.number < number and not other.state.is_finished()
-            if other.state is OptunaState.COMPLETE or earlier:
+            if self._counts_as_finished(other) or earlier:
                 self._end(optuna_id, "dropped")
                 return None
-        overrides = last.user_attrs.get("overrides") if last else None
         if overrides is None:
-            bayes = self.sweep.method == "bayes"
-            overrides = self._suggest(trial, optuna_id) if bayes else self.sweep.overrides(trial)
-        self._set(optuna_id, "overrides", overrides)
+            overrides = self._suggest(trial, optuna_id)
+            self._set(optuna_id, "overrides", overrides)
         return Attempt(trial, optuna_id, run_id, overrides)
+
+    def _run_to_resume(self, last: FrozenTrial | None) -> str:
+        """Return the id of an interrupted run whose run folder is reachable from here, "" if there is none."""
+        if last is None or last.state is OptunaState.COMPLETE or last.user_attrs.get("fresh"):
+            return ""
+        run_id: str = last.user_attrs["run_id"]
+        return run_id if (self.sweep.run_dir / run_id).is_dir() else ""
 
     def _suggest(self, trial: int, optuna_id: int) -> dict[str, Value]:
         # One seed per trial: workers that share a sweep must not all draw the same points.
@@ -195,15 +256,15 @@ class SharedSweep:
                 overrides[name] = parameter.quantile(optuna_trial.suggest_float(name, 0.0, 1.0))
         return overrides
 
-    def _is_dead(self, attempt: FrozenTrial, heartbeats: Mapping[str, float]) -> bool:
+    def _is_dead(self, attempt: FrozenTrial) -> bool:
         """Whether the process that owns a running attempt is gone."""
-        owner, here = attempt.user_attrs, _this_process()
+        owner = attempt.user_attrs
         if owner["worker"] == self.worker:  # ours, but the reply to its creation was lost
             return attempt._trial_id not in self._owned
-        if owner["machine"] == here["machine"]:
-            return bool(_process_started(owner["pid"]) != owner["started"])
+        if owner["scope"] == process_scope():
+            return bool(process_started(owner["pid"]) != owner["started"])
         # The clocks of two machines differ, so this measures how long the heartbeat has not changed by our own clock.
-        beat = heartbeats.get(f"worker:{owner['worker']}")
+        beat = self._heartbeats.get(f"worker:{owner['worker']}")
         known, since = self._beats.get(owner["worker"], (None, None))
         if known != beat or since is None:
             self._beats[owner["worker"]] = (beat, time.monotonic())
@@ -226,26 +287,3 @@ class SharedSweep:
             return self._storage.set_trial_state_values(optuna_id, state, values)
         except UpdateFinishedTrialError:  # another worker marked this one as stale and took over the trial
             return False
-
-
-def _this_process() -> dict[str, str | int | None]:
-    pid = os.getpid()
-    return {"machine": _machine(), "host": platform.node(), "pid": pid, "started": _process_started(pid)}
-
-
-def _machine() -> str:
-    """Return a name for the scope of process ids: this boot of this kernel and its pid namespace; else a new name."""
-    try:
-        boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
-        return f"{boot}/{os.readlink('/proc/self/ns/pid')}"
-    except OSError:
-        return f"unknown-{secrets.token_hex(6)}"
-
-
-def _process_started(pid: int) -> int | None:
-    """Return when process `pid` was started (clock ticks since boot), None if it does not exist."""
-    try:
-        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    except OSError:
-        return None
-    return None if fields[0] in "ZX" else int(fields[19])

@@ -87,6 +87,28 @@ def run_trial(
         sys.exit(FAILED)
 
 
+def data_fingerprint(config: Config) -> str | None:
+    """Return the fingerprint of `config`'s data, None if they cannot be read. A child process reads them."""
+    context = fork_server(config)
+    receiver, sender = context.Pipe(duplex=False)
+    arguments = (sender, config.data_dir, config.data, config.words)
+    process = context.Process(target=_send_fingerprint, args=arguments, daemon=True)
+    try:
+        process.start()
+        sender.close()
+        return str(receiver.recv())
+    except (EOFError, OSError):  # each trial meets the same problem and reports it
+        return None
+
+
+def _send_fingerprint(connection: Connection, data_dir: str, data: str, words: tuple[str, str]) -> None:
+    os.setsid()  # as in run_trial
+    from kws.data.corpus import load
+
+    with contextlib.suppress(Exception):
+        connection.send(load(data_dir, data, words).fingerprint)
+
+
 @contextlib.contextmanager
 def _temporary_files() -> Iterator[None]:
     """Remove this process's temporary files: W&B's client does so when Python exits, which a forked process skips.

@@ -88,6 +88,8 @@ def sweep_status(status: "Status") -> None:
         f"sweep {status.sweep_id}: {status.expected} trials expected, {status.finished} finished, "
         f"{status.running} running, {len(status.failed)} failed, {len(status.missing)} missing"
     )
+    for notice in status.notices:
+        line(notice)
     for name, reason in status.failed.items():
         line(f"  failed   {name}: {reason}")
     for name in status.missing:

@@ -65,6 +65,14 @@ def attempts(journal):
     return [(trial, ended) for trial, ended in found if ended != "dropped"]
 
 
+def edit_journal(journal, change):
+    """Call `change` with every entry of a journal file, and write what it makes of them."""
+    entries = [json.loads(line) for line in Path(journal).read_text().splitlines()]
+    for entry in entries:
+        change(entry)
+    Path(journal).write_text("".join(f"{json.dumps(entry)}\n" for entry in entries))
+
+
 def children(pid):
     """The living child processes of `pid`, {pid: command line}."""
     found = {}

@@ -47,6 +47,8 @@ def test_every_sweep_file_is_valid_for_wandb_and_kws(path, monkeypatch):
     for config in configs:
         model.build(config)  # within 100,000 parameters
     if sweep.method == "grid":
+        assert next(iter(content["parameters"])) == "seed"  # W&B's grid runs the last parameter fastest
+        assert [config.seed for config in configs] == sorted(config.seed for config in configs)
         assert len(set(configs)) == sweep.expected
     else:
         assert content["run_cap"] == sweep.expected
@@ -56,8 +58,8 @@ def test_every_sweep_file_is_valid_for_wandb_and_kws(path, monkeypatch):
 
 def test_the_studies_vary_what_they_describe():
     n_mels, groups = (load_sweep(REPOSITORY / "sweeps" / f"{name}.yaml") for name in ("n_mels", "groups"))
-    assert trials(n_mels) == [{"n_mels": n, "seed": s} for n in (20, 40, 80) for s in range(5)]
-    assert trials(groups) == [{"groups": g, "seed": s} for g in (1, 2, 4, 8, 16) for s in range(5)]
+    assert trials(n_mels) == [{"n_mels": n, "seed": s} for s in range(5) for n in (20, 40, 80)]
+    assert trials(groups) == [{"groups": g, "seed": s} for s in range(5) for g in (1, 2, 4, 8, 16)]
     assert {groups.config(overrides).n_mels for overrides in trials(groups)} == {20}
     changed = load_sweep(REPOSITORY / "sweeps" / "groups.yaml", ["n_mels=40"])
     assert {changed.config(overrides).n_mels for overrides in trials(changed)} == {40}
@@ -174,7 +176,7 @@ def test_a_grid_takes_whole_ranges_as_wandb_does(tmp_path):
     path = write_sweep(tmp_path, {
         "seed": {"min": 3, "max": 5}, "lr": {"distribution": "q_uniform", "min": 0.1, "max": 0.4, "q": 0.1},
     })  # fmt: skip
-    assert trials(load_sweep(path)) == [{"lr": lr, "seed": s} for lr in (0.1, 0.2, 0.3) for s in (3, 4, 5)]
+    assert trials(load_sweep(path)) == [{"lr": lr, "seed": s} for s in (3, 4, 5) for lr in (0.1, 0.2, 0.3)]
     assert load_sweep(write_sweep(tmp_path, {"seed": {"min": 0, "max": 99}}, run_cap=7)).expected == 7
 
 
@@ -184,7 +186,7 @@ def test_a_grid_takes_whole_ranges_as_wandb_does(tmp_path):
 def test_set_fixes_narrows_and_adds(tmp_path):
     path = write_sweep(tmp_path, {"n_mels": {"values": [20, 40]}, "seed": {"values": [0, 1, 2]}})
     sweep = load_sweep(path, ["epochs=3", "seed=0,1", "n-mels=80", "groups=1,2", "augment=false", "words=up,down"])
-    assert trials(sweep) == [{"groups": g, "seed": s} for g in (1, 2) for s in (0, 1)]
+    assert trials(sweep) == [{"groups": g, "seed": s} for s in (0, 1) for g in (1, 2)]
     config = sweep.config(sweep.overrides(0))
     assert (config.epochs, config.n_mels, config.augment, config.words) == (3, 80, False, ("up", "down"))
     assert sweep.content["parameters"]["seed"] == {"values": [0, 1]}

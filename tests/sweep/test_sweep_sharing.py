@@ -6,12 +6,18 @@ import os
 import shutil
 import socket
 import subprocess
+import sys
 import time
 
 import pytest
 from conftest import finish, start
 from helpers.sweep_runs import attempts, is_alive, journal, results, running_trials, wait_until, write_sweep
 
+from kws.sweep.spec import load_sweep
+from kws.sweep.storage import SharedSweep
+from kws.training.provenance import Code
+
+CODE = Code("0", "0", "0")
 SEEDS = {"seed": {"values": [0, 1, 2, 3]}}
 
 
@@ -104,15 +110,12 @@ def test_a_lost_database_ends_the_sweep_with_one_line_and_the_sweep_resumes(work
 
 
 def test_a_trial_of_an_unreachable_machine_is_taken_over(work):
-    from kws.sweep.spec import load_sweep
-    from kws.sweep.storage import SharedSweep
-
     sweep = load_sweep(write_sweep(work, {"seed": {"values": [0, 1]}}))
     lost = SharedSweep(sweep)
     attempt = lost.claim()
     optuna_trial = lost.states()[0].last
     # The same attempt as if another machine had written it: its processes cannot be looked up here.
-    text, machine = journal(work).read_text(), optuna_trial.user_attrs["machine"]
+    text, machine = journal(work).read_text(), optuna_trial.user_attrs["scope"]
     journal(work).write_text(text.replace(machine, machine[::-1]))
 
     watcher = SharedSweep(sweep, stale_s=0.3)
@@ -120,9 +123,66 @@ def test_a_trial_of_an_unreachable_machine_is_taken_over(work):
     time.sleep(0.4)
     taken = watcher.claim()
     assert taken.trial == 0 and taken.overrides == attempt.overrides
-    assert not lost.finish(attempt, 0.5)  # too late: it no longer owns the trial
-    assert watcher.finish(taken, 0.9)
+    assert not lost.finish(attempt, 0.5, CODE, "data")  # too late: it no longer owns the trial
+    assert watcher.finish(taken, 0.9, CODE, "data")
     assert watcher.states()[0].state == "finished"
+
+
+def interleaved(monkeypatch, one, other, other_first):
+    """Attempts of two claimants: all of `other`'s claim happens within `one`'s, before or after `one` adds its own."""
+    create, others = one._storage.create_new_trial, []
+
+    def create_new_trial(*arguments):
+        if other_first:
+            others.append(other.claim())
+        created = create(*arguments)
+        if not other_first:
+            others.append(other.claim())
+        return created
+
+    monkeypatch.setattr(one._storage, "create_new_trial", create_new_trial)
+    return one.claim(), *others
+
+
+@pytest.mark.parametrize("other_first", (True, False))
+def test_a_claim_gives_way_to_an_earlier_claimant_that_is_still_running(work, monkeypatch, other_first):
+    sweep = load_sweep(write_sweep(work, {"seed": {"value": 0}}))
+    one, other = SharedSweep(sweep), SharedSweep(sweep)
+    mine, theirs = interleaved(monkeypatch, one, other, other_first)
+    winner, loser = (other, one) if other_first else (one, other)
+    assert (mine is None, theirs is None) == (other_first, not other_first)
+    assert loser.claim() is None  # the winner is running it
+    assert winner.finish(mine or theirs, 0.5, CODE, "data")
+    assert [status.states()[0].state for status in (one, other)] == ["finished"] * 2
+    assert attempts(journal(work)) == [(0, "finished")]
+
+
+def calls(function):
+    """How many Python and C functions `function` calls: a cost that does not depend on the machine's load."""
+    count = 0
+
+    def profile(frame, event, argument):
+        nonlocal count
+        count += event in ("call", "c_call")
+
+    sys.setprofile(profile)
+    try:
+        function()
+    finally:
+        sys.setprofile(None)
+    return count
+
+
+def test_a_trial_costs_the_same_however_many_there_are(work, monkeypatch):
+    monkeypatch.setattr(os, "fsync", lambda descriptor: None)
+    shared = SharedSweep(load_sweep(write_sweep(work, {"seed": {"values": list(range(300))}})))
+
+    def one_trial():
+        shared.finish(shared.claim(), 0.5, CODE, "data")
+
+    costs = [calls(one_trial) for _ in range(300)]
+    assert shared.states() and shared.counts == {"finished": 300, "waiting": 0, "running": 0}
+    assert max(costs[-50:]) < 1.2 * max(costs[5:50])
 
 
 def test_an_incomplete_last_line_of_a_journal_is_removed(work, kws):

@@ -1,0 +1,37 @@
+"""How processes are recognised, with and without /proc (macOS has none)."""
+
+import os
+import subprocess
+import sys
+
+import pytest
+
+from kws import machine
+
+
+@pytest.fixture(params=("with /proc", "without /proc"), autouse=True)
+def proc(request, tmp_path, monkeypatch):
+    if request.param == "without /proc":
+        monkeypatch.setattr(machine, "PROC", tmp_path / "none")
+
+
+def in_another_process(expression):
+    code = f"import pathlib; from kws import machine; machine.PROC = pathlib.Path({str(machine.PROC)!r}); {expression}"
+    return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.strip()
+
+
+def test_all_processes_of_a_machine_are_in_one_scope():
+    assert machine.process_scope() == machine.process_scope() == in_another_process("print(machine.process_scope())")
+
+
+def test_a_process_is_recognised_by_its_start():
+    started = machine.process_started(os.getpid())
+    assert started and started == in_another_process(f"print(machine.process_started({os.getpid()}))")
+
+
+def test_a_process_that_ended_has_no_start():
+    process = subprocess.Popen(["true"])
+    os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)  # it has ended, but its entry is still there
+    assert machine.process_started(process.pid) is None
+    process.wait()
+    assert machine.process_started(process.pid) is None
