@@ -54,7 +54,7 @@ def train(
     except OnlyAtWandb as error:
         if run_id:
             raise
-        new_id = tracker.random_run_id()  # an agent's trial must not be lost
+        new_id = tracker.replace_run_id()  # an agent's trial must not be lost
         notify(f"{error}; starting again as run {new_id}")
         return start(new_id)
 

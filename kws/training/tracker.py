@@ -227,6 +227,15 @@ def random_run_id() -> str:
     return "".join(secrets.choice(string.ascii_lowercase + string.digits) for _ in range(8))
 
 
+def replace_run_id() -> str:
+    """Replace $WANDB_RUN_ID, the only id that W&B's client accepts in an agent's process; return the new id."""
+    import wandb
+
+    os.environ["WANDB_RUN_ID"] = random_run_id()
+    wandb.teardown()  # it has read the environment already
+    return os.environ["WANDB_RUN_ID"]
+
+
 def check_run_id(run_id: str) -> None:
     """Raise KwsError unless `run_id` is a valid name for a folder and for a W&B run."""
     if not re.fullmatch(rf"[\w-][\w.-]{{,{LONGEST_ID - 1}}}", run_id, re.ASCII):

@@ -95,7 +95,9 @@ def swept(agents_started):
     return server, by_flags, by_config, printed
 
 
-def test_a_preempted_run_is_requeued_and_gives_the_results_of_an_undisturbed_one(server, folder):
+@pytest.mark.parametrize("machine", ("the same", "another", "another, without its checkpoint"))
+def test_a_preempted_run_is_requeued_and_gives_the_results_of_an_undisturbed_one(server, tmp_path, machine):
+    folder, there = (training.make_work_folder(tmp_path / name) for name in ("here", "there"))
     sweep = create_sweep(server, folder, {"n_mels": 20, "groups": 1, **FIXED, "epochs": 60}, COMMAND)
     first = start_agent(server, folder, sweep, "--forward-signals")
     while not sweep.assigned:
@@ -110,7 +112,11 @@ def test_a_preempted_run_is_requeued_and_gives_the_results_of_an_undisturbed_one
     assert training.read(folder / "runs" / run_id, "summary.json")["state"] == "preempted"
     done = len(training.rows(folder / "runs" / run_id))
     assert 3 <= done < 60
-    second = start_agent(server, folder, sweep)
+    assert run.files["last.pt"] == (folder / "runs" / run_id / "last.pt").read_bytes()
+    there = folder if machine == "the same" else there
+    if machine == "another, without its checkpoint":
+        del run.files["last.pt"]
+    second = start_agent(server, there, sweep)
     training.train(
         server,
         folder,
@@ -124,8 +130,19 @@ def test_a_preempted_run_is_requeued_and_gives_the_results_of_an_undisturbed_one
     printed = second.communicate(timeout=90)[0]
     assert second.returncode == 0 and sweep.assigned == [run_id, run_id], printed
     assert run.resumed == 1
-    training.assert_uploaded(server, folder / "runs" / run_id, epochs=60)
-    assert [training.without_times(row) for row in training.rows(folder / "runs" / run_id)] == [
+    if machine == "another, without its checkpoint":  # not spliced: what W&B has of the old run stays as it is
+        assert (run.state, len(run.rows), run.gaps, run.rewritten) == ("failed", done, [], [])
+        [new_id] = server.runs.keys() - {run_id}
+        [notice] = [line for line in printed.splitlines() if line.startswith(f"kws: run {run_id}: ")]
+        assert notice == (
+            f"kws: run {run_id}: W&B has its epochs 1 to {done}, which cannot be continued here "
+            f"(W&B has no last.pt of it); starting again as run {new_id}"
+        )
+        assert run.summary["error"] in notice
+        assert server.runs[new_id].sweep == sweep.id and not (there / "runs" / run_id).exists()
+        run_id = new_id
+    training.assert_uploaded(server, there / "runs" / run_id, epochs=60)
+    assert [training.without_times(row) for row in training.rows(there / "runs" / run_id)] == [
         training.without_times(row) for row in training.rows(folder / "runs" / "undisturbed")
     ]
 

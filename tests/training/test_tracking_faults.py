@@ -101,25 +101,49 @@ def test_no_data_is_lost_with_a_slow_server(server, folder):
     training.assert_uploaded(server, folder / "runs" / "slow", epochs=2)
 
 
-def test_a_run_whose_server_stops_before_the_end_is_completed_by_sync(server, folder):
-    patience = {"WANDB_FINISH_TIMEOUT": "3", "WANDB_X_GRAPHQL_RETRY_MAX": "3"}  # by default it retries for minutes
-    variables = {"WANDB_RUN_ID": "ended", **patience}
-    process = training.start(server, folder, "--epochs=40", **variables)
-    training.wait_for_epochs(folder / "runs" / "ended", 25, process)
+def test_a_run_whose_server_stops_waits_once_for_all_uploads_and_is_completed_by_sync(server, folder):
+    process = training.start(server, folder, "--epochs=40", WANDB_RUN_ID="ended", WANDB_FINISH_TIMEOUT="6")
+    run_folder = folder / "runs" / "ended"
+    training.wait_for_epochs(run_folder, 3, process)
     server.stop()
     printed = process.communicate(timeout=150)[0]
-    assert process.returncode == 0 and "Traceback" not in printed, printed
-    assert "wandb sync" in printed
-    assert training.read(folder / "runs" / "ended", "summary.json")["state"] == "finished"
-    assert len(training.rows(folder / "runs" / "ended")) == 40
-    server.start()
+    waited = time.time() - (run_folder / "layers.csv").stat().st_mtime  # written before the first upload
+    assert waited < 15, printed  # tables, model and the rest one after the other would take 44 s
     [log] = (folder / "wandb").glob("run-*-ended")
+    unreachable, unsent = (line for line in printed.splitlines() if line.startswith("kws: "))
+    assert unreachable.startswith("kws: W&B is unreachable (") and unreachable.endswith("lack tables and its model")
+    assert unsent == f"kws: W&B has not received the whole run; upload it with: wandb sync --include-online {log}"
+    assert process.returncode == 0 and "Traceback" not in printed, printed
+    assert training.read(run_folder, "summary.json")["state"] == "finished"
+    assert len(training.rows(run_folder)) == 40
+    server.start()
     sync_command = [sys.executable, "-m", "wandb", "sync", "--include-online", str(log)]
     environment = training.environment(server, folder)
     subprocess.run(sync_command, cwd=folder, check=True, timeout=100, env=environment, capture_output=True)
     run = server.runs["ended"]
     assert [row["epoch"] for row in run.rows if "train/loss" in row] == list(range(1, 41))
     assert run.state == "finished" and run.gaps == []
+
+
+def test_a_finished_run_resumed_with_more_epochs_has_each_epoch_once(server, folder):
+    training.train(server, folder, "--epochs=2", WANDB_RUN_ID="longer")
+    training.train(server, folder, "--resume=longer", "--epochs=4")
+    run = server.runs["longer"]
+    assert run.resumed == 1
+    training.assert_uploaded(server, folder / "runs" / "longer", epochs=4)
+
+
+def test_a_resume_without_the_epochs_that_wandb_has_is_an_error(server, folder):
+    training.train(server, folder, "--epochs=2", WANDB_RUN_ID="old")
+    run_folder, rows = folder / "runs" / "old", list(server.runs["old"].rows)
+    (run_folder / "last.pt").unlink()
+    process = training.start(server, folder, "--resume=old", "--epochs=4")
+    printed = process.communicate(timeout=100)[0]
+    assert process.returncode == 2
+    assert [line for line in printed.splitlines() if line.startswith("kws: ")] == [
+        "kws: run old: W&B has its epochs 1 to 2, which cannot be continued here (W&B has no last.pt of it)"
+    ]
+    assert server.runs["old"].rows == rows and set(server.runs) == {"old"}
 
 
 def test_a_run_with_a_revoked_key_continues_offline_and_is_synced_with_a_valid_key(server, folder):
