@@ -15,9 +15,9 @@ import torch
 from conftest import TINY, finish, snapshot, start
 from helpers.corpus import make_corpus
 
-SETTINGS = "words, data, data_dir, resplit, n_mels, n_fft, hop_length, mean_norm, channels, kernel_size, groups, " \
-    "epochs, batch_size, lr, lr_step, lr_gamma, seed, augment, shift_ms, noise_prob, noise_level, gain_db, speed_perturb, " \
-    "time_mask_ms, device, threads, study, project, entity, run_dir"  # fmt: skip
+from kws import config as kws_config
+
+SETTINGS = ", ".join(kws_config.SETTINGS)
 
 FLAGS = (
     ("--n_mel=40", "flag: there is no setting 'n_mel'; did you mean n_mels?"),
@@ -403,7 +403,8 @@ RUNS = {
     ),
     "config.json binary": (
         lambda files: files | {"config.json": b"\xff\xfe"},
-        "runs/done/config.json: is not JSON ('utf-8' codec can't decode byte 0xff in position 0: invalid start byte); start a new run",
+        "runs/done/config.json: is not JSON ('utf-8' codec can't decode byte 0xff in position 0: invalid start byte); "
+        "start a new run",
     ),
     "config.json with a wrong value": (
         config_with(n_mels=-3), "runs/done/config.json: n_mels is -3, but must be between 1 and 128",
