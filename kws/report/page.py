@@ -16,7 +16,7 @@ from kws.analysis.statistics import clip_interval
 from kws.analysis.study import Study, is_right
 from kws.formatting import percent, percentage_points, seconds, value_text
 from kws.report import content, vega
-from kws.report.charts import SINGLE_RUNS, Figure
+from kws.report.chart_kinds import SINGLE_RUNS, Figure
 from kws.report.misclassified import misclassified
 
 MOST_ROWS = 20  # of a search's comparison: the best ones

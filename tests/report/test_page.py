@@ -302,11 +302,17 @@ def test_every_figure_is_drawn(page, written):
     assert {figure for figure, _ in drawn} == set(drawn_figures)
     assert set(drawn_figures.values()) == {"lines", "dots", "bars", "scatter", "heat", "parallel"}
     assert all(marks > 1 for _, marks in drawn)
+    bars = "return [...document.querySelectorAll('.mark-rect path')].map(bar => getComputedStyle(bar).fill)"
+    assert all(fill.startswith("rgb(") for fill in script(page, bars))
     assert page.title.startswith("n_mels") or "n_mels" in page.title
 
 
 def test_hostile_names_are_shown_as_text(page):
-    assert page.title != "own" and "own" not in page.title.split(":")[-1] and page.title.endswith("keyword-spotting studies")
+    assert (
+        page.title != "own"
+        and "own" not in page.title.split(":")[-1]
+        and page.title.endswith("keyword-spotting studies")
+    )
     assert script(page, "return document.querySelectorAll('main script, main img[src=x]').length") == 0
     assert EVIL in script(page, "return document.querySelector('main').textContent")
 
