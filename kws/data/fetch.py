@@ -9,15 +9,12 @@ import os
 import re
 import shutil
 from collections.abc import Callable, Sequence
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 from kws.data import layout
-from kws.data.archive import Archive, Chunks, members
-from kws.data.download import PAUSES_S, download
-from kws.data.install import locked, replacing, write_marker
-from kws.data.layout import CLIPS, LISTS, NOISE_FOLDER, Marker, dataset_folder, read_marker
+from kws.data.archive import PAUSES_S, Archive, Chunks, download, members
+from kws.data.layout import CLIPS, LISTS, NOISE_FOLDER, Marker, dataset_folder, locked, read_marker, replacing
 from kws.errors import KwsError
-from kws.formatting import one_line
 
 URL = "http://download.tensorflow.org/data/speech_commands_v0.02.tar.gz"
 SHA256 = "af14739ee7dc311471de98f5f9d2c9191b18aedfe957f4a6ff791c709868ff58"
@@ -50,28 +47,22 @@ def fetch(
         KwsError: no network, no disk space, a wrong archive, an incomplete folder made by others, unknown words.
     """
     folder = dataset_folder(data_dir, "speech_commands")
-    try:
-        if folder.exists() and read_marker(folder) is None:
-            layout.check_complete(folder, words)
-        if layout.diagnose(folder, words) is None:
-            return folder
-        layout.check_words(words)
-        if archive is not None:
-            _check_readable(archive)  # a wrong path is reported before anything is created
-        chunks = download(url, pauses) if archive is None else _read(archive)
-        with contextlib.closing(chunks), locked(folder, wait=False) as place:
-            if layout.diagnose(place, words):
-                kept = (read_marker(place) or {}).get("words", [])
-                with replacing(place) as part:
-                    stream = Archive(chunks, str(archive or url))
-                    _fill(part, sorted({*words, *kept} & set(CLIPS)), stream, sha256, progress)
-                    if place.exists() and read_marker(place) is None:
-                        raise KwsError(f"{place}: appeared during the download; remove it and run kws data again")
-    except OSError as error:  # of writing: errors of reading the archive are reported by its readers
-        raise KwsError(
-            f"{folder.parent}: cannot be written ({error.strerror or one_line(error)}); fix that, or choose another "
-            "folder with --root"
-        ) from error
+    if layout.diagnose(folder, words) is None:
+        return folder
+    if os.path.exists(folder) and read_marker(folder) is None:  # made by others: reported, with the command that helps
+        layout.check_complete(folder, words)
+    layout.check_words(words)
+    if archive is not None:
+        _check_readable(archive)  # a wrong path is reported before anything is created
+    chunks = download(url, pauses) if archive is None else _read(archive)
+    with contextlib.closing(chunks), locked(folder, wait=False) as place:
+        if layout.diagnose(place, words):
+            kept = (read_marker(place) or {}).get("words", [])
+            with replacing(place) as part:
+                stream = Archive(chunks, str(archive or url))
+                _fill(part, sorted({*words, *kept} & set(CLIPS)), stream, sha256, progress)
+                if place.exists() and read_marker(place) is None:
+                    raise KwsError(f"{place}: appeared during the download; remove it and run kws data again")
     return folder
 
 
@@ -86,8 +77,10 @@ def _fill(part: Path, words: list[str], archive: Archive, sha256: str, progress:
         )
     for folder in (*words, NOISE_FOLDER):
         (part / folder).mkdir()
-    clips = dict.fromkeys(words, 0)
-    for path, content in members(archive, lambda path: _is_chosen(path, words)):
+    names = "|".join(map(re.escape, KEPT_FILES))
+    noise = rf"{NOISE_FOLDER}/\w{{1,80}}\.wav"
+    clip = rf"({'|'.join(words)})/[0-9a-z]{{1,40}}_nohash_[0-9]{{1,4}}\.wav"
+    for path, content in members(archive, re.compile(f"{names}|{noise}|{clip}", re.ASCII)):
         if progress:
             progress(archive.count, archive.total)
         if content is None:
@@ -102,19 +95,18 @@ def _fill(part: Path, words: list[str], archive: Archive, sha256: str, progress:
                 file.write(content)
         except FileExistsError:
             raise KwsError(f"{archive.name}: has {path} twice; do not trust this archive") from None
-        if path.parent.name in clips:
-            clips[path.parent.name] += 1
     found = archive.hash.hexdigest()
     if found != sha256:
         raise KwsError(
             f"{archive.name}: is not speech_commands_v0.02.tar.gz (sha256 is {found}, not {sha256}); "
             "nothing was stored, download it again"
         )
+    clips = {word: len(layout.wav_sizes(part / word)) for word in words}
     marker: Marker = {"words": words, "clips": clips, "sha256": sha256}
     problem = layout.find_problem(part, words, marker)
     if problem:
         raise KwsError(f"{archive.name}: is incomplete ({problem}); nothing was stored")
-    write_marker(part, marker)
+    layout.write_marker(part, marker)
 
 
 def _check_readable(archive: str | Path) -> None:
@@ -131,13 +123,3 @@ def _read(archive: str | Path) -> Chunks:
         size = os.fstat(file.fileno()).st_size
         while data := file.read(1 << 16):
             yield data, size
-
-
-def _is_chosen(path: PurePosixPath, words: list[str]) -> bool:
-    parts = path.parts
-    if len(parts) == 1:
-        return path.name in KEPT_FILES
-    folder, name = parts if len(parts) == 2 else ("", "")
-    if folder == NOISE_FOLDER:
-        return re.fullmatch(r"\w{1,80}\.wav", name, re.ASCII) is not None
-    return folder in words and re.fullmatch(r"[0-9a-z]{1,40}_nohash_[0-9]{1,4}\.wav", name) is not None

@@ -1,14 +1,17 @@
-"""Where a data set is and whether it is complete: found from names and sizes, without reading a clip."""
+"""Where a data set is, whether it is complete (found from names and sizes, without reading a clip), installing it."""
 
 import difflib
 import json
 import os
-import shlex
-from collections.abc import Sequence
+import shutil
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
+from shlex import quote
 from typing import TypedDict
 
 from kws.errors import KwsError
+from kws.files import write_json
 from kws.formatting import one_line
 
 FOLDERS = {"speech_commands": "speech_commands_v0.02", "synthetic": "speech_commands_synthetic"}
@@ -85,8 +88,9 @@ def check_words(words: Sequence[str]) -> None:
 def diagnose(folder: Path, words: Sequence[str]) -> tuple[str, str] | None:
     """Return (the problem with the data in `folder`, the command that fixes it), None if they are complete."""
     command = fix_command(folder, words)
-    if not folder.is_dir():
-        return "is missing (download incomplete)" if part_folder(folder).exists() else "does not exist", command
+    if not os.path.isdir(folder):  # also where its parent cannot be read
+        built = os.path.exists(part_folder(folder))
+        return "is missing (download incomplete)" if built else "does not exist", command
     marker = read_marker(folder)
     try:
         problem = find_problem(folder, words, marker)
@@ -95,7 +99,7 @@ def diagnose(folder: Path, words: Sequence[str]) -> tuple[str, str] | None:
     if problem is None:
         return None
     if marker is None:  # made by others: kws does not replace it
-        command = f"mv {_quote(folder)} {_quote(f'{folder}.incomplete')} && {command}"
+        command = f"mv {quote(str(folder))} {quote(f'{folder}.incomplete')} && {command}"
     return f"is incomplete: {problem}", command
 
 
@@ -170,14 +174,65 @@ def fix_command(folder: Path, words: Sequence[str]) -> str:
     parts = ["kws data"]
     if folder.name == FOLDERS["synthetic"]:
         parts.append("--synthetic")
-    parts.append(f"--root {_quote(folder.parent.parent)}")
+    parts.append(f"--root {quote(str(folder.parent.parent))}")
     archive = folder.parent.parent / f"{folder.name}.tar.gz"
     if archive.is_file():  # where torchaudio leaves it
-        parts.append(f"--archive {_quote(archive)}")
+        parts.append(f"--archive {quote(str(archive))}")
     if set(words) != {"no", "yes"}:
         parts.append(f"--words={','.join(words)}")
     return " ".join(parts)
 
 
-def _quote(path: str | Path) -> str:
-    return shlex.quote(str(path))
+@contextmanager
+def locked(folder: Path, wait: bool) -> Iterator[Path]:
+    """Hold the lock of a data set's folder; yield the folder with its links resolved.
+
+    The kernel releases the lock when the process ends, however it ends. Raises KwsError if another process holds it,
+    unless `wait`, and in place of an OSError of the body.
+    """
+    import fcntl
+
+    place = folder.resolve()
+    try:
+        place.parent.mkdir(parents=True, exist_ok=True)
+        with open(place.with_name(f".{place.name}.lock"), "a") as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                raise KwsError(f"{place}: another process is downloading it; wait until it ends") from None
+            if read_marker(part_folder(place)) and not place.exists():  # complete: killed before the last rename
+                os.rename(part_folder(place), place)
+            yield place
+    except OSError as error:
+        raise KwsError(
+            f"{folder.parent}: cannot be written ({error.strerror or one_line(error)}); fix that, or choose another "
+            "folder with --root"
+        ) from error
+
+
+@contextmanager
+def replacing(folder: Path) -> Iterator[Path]:
+    """Yield an empty folder to fill, then rename it to `folder`, replacing what is there; needs the lock.
+
+    On an exception the new folder is removed and `folder` stays as it was. A kill between the two renames leaves a
+    complete new folder, which `locked` installs the next time.
+    """
+    part, old = part_folder(folder), folder.with_name(f".{folder.name}.old")
+    for left in (part, old):
+        shutil.rmtree(left, ignore_errors=True)
+    part.mkdir()
+    try:
+        yield part
+    except BaseException:
+        shutil.rmtree(part, ignore_errors=True)
+        raise
+    if folder.exists():
+        os.rename(folder, old)
+    os.rename(part, folder)
+    shutil.rmtree(old, ignore_errors=True)
+
+
+def write_marker(folder: Path, marker: Marker) -> None:
+    """Mark a new folder as complete, once its clips are on the disk."""
+    os.sync()
+    write_json(folder / MARKER, marker)

@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 from doubles.archive_server import ArchiveServer, add, files, pack, sha256, wav
 
-from kws.data import archive, download
+from kws.data import archive
 from kws.data.fetch import fetch
 from kws.data.layout import CLIPS, FOLDERS, LIST_LINES, check_complete
 from kws.errors import KwsError
@@ -180,7 +180,7 @@ def test_retrying_ends_without_new_bytes(tmp_path):
 
 
 def test_a_silent_server_is_asked_again_after_the_timeout(tmp_path, monkeypatch):
-    monkeypatch.setattr(download, "TIMEOUT_S", 1)
+    monkeypatch.setattr(archive, "TIMEOUT_S", 1)
     with ArchiveServer(BODY, [70_000], stalls=30) as server:
         assert_complete(get(tmp_path, server))
         assert server.requests == [None, "bytes=70000-"]

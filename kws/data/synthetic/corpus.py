@@ -21,9 +21,9 @@ from typing import NamedTuple
 
 import numpy as np
 
+from kws.data import layout
 from kws.data.audio import N_SAMPLES, SAMPLE_RATE
-from kws.data.install import locked, replacing, write_marker
-from kws.data.layout import LISTS, NOISE_FOLDER, Marker, clips_per_word, dataset_folder, diagnose, read_marker
+from kws.data.layout import LISTS, NOISE_FOLDER, Marker, clips_per_word, dataset_folder, read_marker
 from kws.data.synthetic import acoustics
 from kws.data.synthetic.espeak import Espeak, variants
 from kws.errors import KwsError
@@ -85,21 +85,16 @@ def generate(
     if _is_generated(folder, wanted):
         return folder
     version = Espeak().version  # here, so that a missing library is one line and not one of each process
-    try:
-        with locked(folder, wait=True) as place:
-            if not _is_generated(place, wanted):
-                with replacing(place) as part:
-                    plan = _plan(words, clips, seed)
-                    for name in (*words, NOISE_FOLDER):
-                        (part / name).mkdir()
-                    _write_clips(part, plan, seed, jobs or usable_cpus(), progress)
-                    _write_lists(part, plan)
-                    write_text(part / "SYNTHETIC.txt", _about(plan, seed, version))
-                    write_marker(part, {**wanted, "espeak": version})
-    except OSError as error:
-        raise KwsError(
-            f"{folder.parent}: cannot be written ({error.strerror}); fix that, or choose another folder with --root"
-        ) from error
+    with layout.locked(folder, wait=True) as place:
+        if not _is_generated(place, wanted):
+            with layout.replacing(place) as part:
+                plan = _plan(words, clips, seed)
+                for name in (*words, NOISE_FOLDER):
+                    (part / name).mkdir()
+                _write_clips(part, plan, seed, jobs or usable_cpus(), progress)
+                _write_lists(part, plan)
+                write_text(part / "SYNTHETIC.txt", _about(plan, seed, version))
+                layout.write_marker(part, {**wanted, "espeak": version})
     return folder
 
 
@@ -115,19 +110,16 @@ def _checked_words(words: Iterable[str]) -> list[str]:
 
 def _is_generated(folder: Path, wanted: Marker) -> bool:
     marker = read_marker(folder) or {}
-    return {**marker, **wanted} == marker and diagnose(folder, wanted["words"]) is None
+    return {**marker, **wanted} == marker and layout.diagnose(folder, wanted["words"]) is None
 
 
 def _plan(words: Sequence[str], clips: int, seed: int) -> list[Clip]:
     """Return every clip, those of one speaker next to each other, speakers in the seed's order."""
     voices = [f"{accent}+{variant}" for accent in ACCENTS for variant in variants()]
     voices = [voices[i] for i in np.random.default_rng(seed).permutation(len(voices))]
-    plan = []
-    for i in range(clips):
-        turn, word = divmod(i, len(words))
-        take, number = divmod(turn, len(voices))
-        plan.append((number, take, word))
-    return [Clip(voices[number], words[word], take) for number, take, word in sorted(plan)]
+    turns = (divmod(i, len(words)) for i in range(clips))
+    plan = sorted((turn % len(voices), turn // len(voices), word) for turn, word in turns)
+    return [Clip(voices[number], words[word], take) for number, take, word in plan]
 
 
 def _parts(plan: list[Clip]) -> list[list[Clip]]:
@@ -213,9 +205,7 @@ def _generator(*key: object) -> np.random.Generator:
 
 def _write_wav(path: Path, samples: bytes) -> None:
     with wave.open(str(path), "wb") as file:
-        file.setnchannels(1)
-        file.setsampwidth(2)
-        file.setframerate(SAMPLE_RATE)
+        file.setparams((1, 2, SAMPLE_RATE, 0, "NONE", "not compressed"))
         file.writeframes(samples)
 
 
