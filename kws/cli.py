@@ -201,7 +201,7 @@ def _resumed_config(config: "Config", run_id: str, layers: list[tuple[str, dict[
     """Return the recorded config of a run, with the flags applied."""
     from kws.config import recorded, resolve
     from kws.training.run_folder import CONFIG, read_config
-    from kws.training.tracker import check_run_id
+    from kws.training.wandb_variables import check_run_id
 
     check_run_id(run_id)
     folder = Path(config.run_dir).expanduser() / run_id

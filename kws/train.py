@@ -12,7 +12,7 @@ from kws import errors
 from kws.config import Config
 from kws.errors import KwsError, NotResumable
 from kws.metrics import Row
-from kws.training import checkpoints, tracker
+from kws.training import checkpoints, tracker, wandb_variables
 from kws.training.checkpoints import Checkpoint
 from kws.training.provenance import provenance
 from kws.training.run import Preempted, TrainingRun, prepare
@@ -42,15 +42,15 @@ def train(
         Diverged: the loss is not finite.
         Preempted: after SIGTERM or SIGINT, once the checkpoint is written.
     """
-    tracker.check_mode()
-    config = tracker.agent_config(config)
+    wandb_variables.check_mode()
+    config = wandb_variables.agent_config(config)
 
     def start(run_id: str) -> Path:
-        tracker.check_run_id(run_id)
+        wandb_variables.check_run_id(run_id)
         return _train(config, run_id, resume, sweep_id, on_epoch, notify, concurrent_jobs)
 
     try:
-        return start(run_id or os.environ.get("WANDB_RUN_ID") or tracker.random_run_id())
+        return start(run_id or os.environ.get("WANDB_RUN_ID") or wandb_variables.random_run_id())
     except OnlyAtWandb as error:
         if run_id:
             raise

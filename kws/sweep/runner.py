@@ -14,7 +14,7 @@ from kws.machine import usable_cpus
 from kws.sweep.distributions import Value
 from kws.sweep.spec import DATA_SETTINGS, Sweep, load_sweep, sweep_file
 from kws.sweep.worker import check_temporary_folder, data_fingerprint
-from kws.training.tracker import check_mode
+from kws.training.wandb_variables import check_mode
 
 if TYPE_CHECKING:
     from kws.sweep.engine import Display

@@ -1,10 +1,7 @@
 """W&B logging for one run."""
 
 import os
-import re
-import secrets
 import shutil
-import string
 import tempfile
 import threading
 import time
@@ -16,9 +13,10 @@ from typing import TYPE_CHECKING, Any
 from kws import metrics
 from kws.config import SETTINGS, Config, resolve
 from kws.errors import KwsError, NotResumable
-from kws.files import read_yaml, write_atomically
+from kws.files import write_atomically
 from kws.formatting import one_line
 from kws.metrics import Row
+from kws.training import wandb_variables
 from kws.training.run_folder import BEST_CHECKPOINT, LAYERS_HEADER
 
 if TYPE_CHECKING:
@@ -30,10 +28,7 @@ if TYPE_CHECKING:
     from kws.training.provenance import Provenance
 
 INIT_TIMEOUT_S = 30  # then the run continues offline; WANDB_INIT_TIMEOUT changes it
-FINISH_TIMEOUT_S = 120  # for all uploads at the end; WANDB_FINISH_TIMEOUT changes it
 READ_TIMEOUT_S = 30
-LONGEST_ID = 64  # W&B allows 128 characters for the names of artifacts, which contain the run id
-MODES = ("online", "offline", "disabled", "shared", "dryrun", "run")
 
 
 class Tracker:
@@ -48,7 +43,9 @@ class Tracker:
         self, config: Config, run_id: str, record: "Provenance", resume: bool, notify: Callable[[str], None]
     ) -> None:
         self._notify = notify
-        self._patience_s = _finish_timeout() / 2  # for tables and model; W&B's client waits as long for the rest
+        self._patience_s = (
+            wandb_variables.finish_timeout() / 2
+        )  # for tables and model; W&B's client waits as long for the rest
         self._run = self._init(config, run_id, record, resume)
         self._enabled = not self._run.disabled
         offline = bool(self._run.offline)
@@ -201,47 +198,13 @@ class Tracker:
             self._notify(f"W&B has not received the whole run; upload it with: wandb sync --include-online {folder}")
 
 
-def check_mode() -> None:
-    """Raise KwsError unless $WANDB_MODE is unset or one of W&B's modes."""
-    mode = os.environ.get("WANDB_MODE", MODES[0])
-    if mode not in MODES:
-        raise KwsError(f"WANDB_MODE is {one_line(mode)!r}, but must be one of {', '.join(MODES)}")
-
-
-def agent_config(config: Config) -> Config:
-    """Return `config` with the settings that a W&B agent passes in a file, if there is one.
-
-    The file has all settings of the trial, also those that the agent's command lacks without ${args}. `wandb.init`
-    applies it to the run's config too, but name, group and folder of the run are needed before. Raises KwsError where
-    a setting is not valid.
-    """
-    path = os.environ.get("WANDB_SWEEP_PARAM_PATH")
-    if not path:
-        return config
-    entries = {key: entry["value"] for key, entry in read_yaml(path).items() if key != "wandb_version"}
-    return resolve(("the run's config", config.as_dict()), ("the agent's settings", entries))
-
-
-def random_run_id() -> str:
-    """Return eight random letters and digits."""
-    return "".join(secrets.choice(string.ascii_lowercase + string.digits) for _ in range(8))
-
-
 def replace_run_id() -> str:
     """Replace $WANDB_RUN_ID, the only id that W&B's client accepts in an agent's process; return the new id."""
     import wandb
 
-    os.environ["WANDB_RUN_ID"] = random_run_id()
+    os.environ["WANDB_RUN_ID"] = wandb_variables.random_run_id()
     wandb.teardown()  # it has read the environment already
     return os.environ["WANDB_RUN_ID"]
-
-
-def check_run_id(run_id: str) -> None:
-    """Raise KwsError unless `run_id` is a valid name for a folder and for a W&B run."""
-    if not re.fullmatch(rf"[\w-][\w.-]{{,{LONGEST_ID - 1}}}", run_id, re.ASCII):
-        raise KwsError(
-            f"run id: {one_line(run_id)!r} is not valid; use at most {LONGEST_ID} letters, digits, - _ . (no leading .)"
-        )
 
 
 def start_service() -> None:
@@ -263,18 +226,6 @@ def _project(config: Config) -> str:
     """Return the W&B project: the setting, or $WANDB_PROJECT if the setting has its default value."""
     chosen = config.project != SETTINGS["project"].default
     return config.project if chosen else os.environ.get("WANDB_PROJECT") or config.project
-
-
-def _finish_timeout() -> float:
-    """Return the seconds that all uploads at the end of a run may take. Raises KwsError."""
-    text = os.environ.get("WANDB_FINISH_TIMEOUT") or str(FINISH_TIMEOUT_S)
-    try:
-        seconds = float(text)
-    except ValueError:
-        seconds = 0
-    if not 0 < seconds < threading.TIMEOUT_MAX:
-        raise KwsError(f"WANDB_FINISH_TIMEOUT is {one_line(text)!r}, but must be a number of seconds above 0")
-    return seconds
 
 
 def _within(seconds: float, log: Callable[[], object], staging: str) -> bool:
