@@ -203,8 +203,7 @@ def _verify(splits: dict[str, Split], folder: Path, words: Sequence[str]) -> Non
     for name, split in splits.items():
         for label, word in enumerate(words):
             if not (split.labels == label).any():
-                command = fix_command(folder, words)
-                raise KwsError(f"data: {folder} has no {name} clip of {word!r}; run: {command}")
+                raise KwsError(f"data: {folder} has no {name} clip of {word!r}; run: {fix_command(folder, words)}")
     for (first, a), (second, b) in combinations(splits.items(), 2):
         where = f"in {first} and {second}"
         same = sorted(set(a.clips) & set(b.clips))

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from kws.data import layout
 from kws.data.archive import PAUSES_S, Archive, Chunks, download, members
-from kws.data.layout import CLIPS, LISTS, NOISE_FOLDER, Marker, dataset_folder, locked, read_marker, replacing
+from kws.data.layout import CLIPS, LISTS, NOISE_FOLDER, Marker, dataset_folder, read_marker
 from kws.errors import KwsError
 
 URL = "http://download.tensorflow.org/data/speech_commands_v0.02.tar.gz"
@@ -54,20 +54,22 @@ def fetch(
     layout.check_words(words)
     if archive is not None:
         _check_readable(archive)  # a wrong path is reported before anything is created
-    chunks = download(url, pauses) if archive is None else _read(archive)
-    with contextlib.closing(chunks), locked(folder, wait=False) as place:
-        if layout.diagnose(place, words):
-            kept = (read_marker(place) or {}).get("words", [])
-            with replacing(place) as part:
-                stream = Archive(chunks, str(archive or url))
-                _fill(part, sorted({*words, *kept} & set(CLIPS)), stream, sha256, progress)
-                if place.exists() and read_marker(place) is None:
-                    raise KwsError(f"{place}: appeared during the download; remove it and run kws data again")
+
+    def fill(place: Path, part: Path) -> Marker:
+        kept = (read_marker(place) or {}).get("words", [])
+        with contextlib.closing(download(url, pauses) if archive is None else _read(archive)) as chunks:
+            stream = Archive(chunks, str(archive or url))
+            marker = _fill(part, sorted({*words, *kept} & set(CLIPS)), stream, sha256, progress)
+        if place.exists() and read_marker(place) is None:
+            raise KwsError(f"{place}: appeared during the download; remove it and run kws data again")
+        return marker
+
+    layout.install(folder, lambda place: layout.diagnose(place, words) is None, fill, wait=False)
     return folder
 
 
-def _fill(part: Path, words: list[str], archive: Archive, sha256: str, progress: Progress | None) -> None:
-    """Write the clips of `words`, the noise, the lists and the marker into the new folder `part`."""
+def _fill(part: Path, words: list[str], archive: Archive, sha256: str, progress: Progress | None) -> Marker:
+    """Write the clips of `words`, the noise and the lists into the new folder `part`; return its marker."""
     room = DISK_EXTRA + DISK_PER_CLIP * sum(CLIPS[word] for word in words)
     free = shutil.disk_usage(part.parent).free
     if free < room:
@@ -106,7 +108,7 @@ def _fill(part: Path, words: list[str], archive: Archive, sha256: str, progress:
     problem = layout.find_problem(part, words, marker)
     if problem:
         raise KwsError(f"{archive.name}: is incomplete ({problem}); nothing was stored")
-    layout.write_marker(part, marker)
+    return marker
 
 
 def _check_readable(archive: str | Path) -> None:

@@ -1,15 +1,14 @@
 """Where a data set is, whether it is complete (found from names and sizes, without reading a clip), installing it."""
 
-import difflib
 import json
 import os
 import shutil
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from shlex import quote
 from typing import TypedDict
 
+from kws.config import suggestion
 from kws.errors import KwsError
 from kws.files import write_json
 from kws.formatting import one_line
@@ -80,8 +79,7 @@ def check_words(words: Sequence[str]) -> None:
     """Raise KwsError where Speech Commands has no such word."""
     for word in words:
         if word not in CLIPS:
-            near = difflib.get_close_matches(word, CLIPS, n=1)
-            hint = f"did you mean {near[0]}?" if near else f"its words are: {', '.join(CLIPS)}"
+            hint = suggestion(word, CLIPS, "its words are")
             raise KwsError(f"words: Speech Commands has no {one_line(word)!r}; {hint}")
 
 
@@ -183,16 +181,19 @@ def fix_command(folder: Path, words: Sequence[str]) -> str:
     return " ".join(parts)
 
 
-@contextmanager
-def locked(folder: Path, wait: bool) -> Iterator[Path]:
-    """Hold the lock of a data set's folder; yield the folder with its links resolved.
+def install(
+    folder: Path, is_complete: Callable[[Path], bool], fill: Callable[[Path, Path], Marker], wait: bool
+) -> None:
+    """Replace `folder` by what fill(folder, new empty folder) writes, unless `folder` is complete by then.
 
-    The kernel releases the lock when the process ends, however it ends. Raises KwsError if another process holds it,
-    unless `wait`, and in place of an OSError of the body.
+    The new folder is built beside its place, marked with what `fill` returns, then renamed; on an exception it is
+    removed and `folder` stays as it was. Links in `folder` are resolved. A lock, which the kernel releases when the
+    process ends, excludes other processes. Raises KwsError if another holds it, unless `wait`, and on any OSError.
     """
     import fcntl
 
     place = folder.resolve()
+    part, old = part_folder(place), place.with_name(f".{place.name}.old")
     try:
         place.parent.mkdir(parents=True, exist_ok=True)
         with open(place.with_name(f".{place.name}.lock"), "a") as file:
@@ -200,39 +201,26 @@ def locked(folder: Path, wait: bool) -> Iterator[Path]:
                 fcntl.flock(file, fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
                 raise KwsError(f"{place}: another process is downloading it; wait until it ends") from None
-            if read_marker(part_folder(place)) and not place.exists():  # complete: killed before the last rename
-                os.rename(part_folder(place), place)
-            yield place
+            if read_marker(part) and not place.exists():  # complete: killed before the last rename
+                os.rename(part, place)
+            if is_complete(place):
+                return
+            for left in (part, old):
+                shutil.rmtree(left, ignore_errors=True)
+            part.mkdir()
+            try:
+                marker = fill(place, part)
+                os.sync()  # the marker means that the clips are on the disk
+                write_json(part / MARKER, marker)
+            except BaseException:
+                shutil.rmtree(part, ignore_errors=True)
+                raise
+            if place.exists():
+                os.rename(place, old)
+            os.rename(part, place)
+            shutil.rmtree(old, ignore_errors=True)
     except OSError as error:
         raise KwsError(
             f"{folder.parent}: cannot be written ({error.strerror or one_line(error)}); fix that, or choose another "
             "folder with --root"
         ) from error
-
-
-@contextmanager
-def replacing(folder: Path) -> Iterator[Path]:
-    """Yield an empty folder to fill, then rename it to `folder`, replacing what is there; needs the lock.
-
-    On an exception the new folder is removed and `folder` stays as it was. A kill between the two renames leaves a
-    complete new folder, which `locked` installs the next time.
-    """
-    part, old = part_folder(folder), folder.with_name(f".{folder.name}.old")
-    for left in (part, old):
-        shutil.rmtree(left, ignore_errors=True)
-    part.mkdir()
-    try:
-        yield part
-    except BaseException:
-        shutil.rmtree(part, ignore_errors=True)
-        raise
-    if folder.exists():
-        os.rename(folder, old)
-    os.rename(part, folder)
-    shutil.rmtree(old, ignore_errors=True)
-
-
-def write_marker(folder: Path, marker: Marker) -> None:
-    """Mark a new folder as complete, once its clips are on the disk."""
-    os.sync()
-    write_json(folder / MARKER, marker)

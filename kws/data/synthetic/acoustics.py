@@ -201,5 +201,4 @@ def record(dry: Signal, rng: Generator) -> Samples:
 
 
 def _unit_deviation(signal: Signal) -> Signal:
-    scaled: Signal = signal / signal.std()
-    return scaled
+    return signal / float(signal.std())

@@ -14,7 +14,7 @@ import re
 import subprocess
 import sys
 import wave
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import NamedTuple
@@ -75,7 +75,12 @@ def generate(
     Raises:
         KwsError: words or numbers that make no corpus, no espeak-ng, a folder that cannot be written.
     """
-    words = _checked_words(words)
+    words = sorted(set(words))
+    for word in words:
+        if not re.fullmatch(r"[a-z]+", word):
+            raise KwsError(f"the word {word!r} cannot be generated: a word is lower-case letters a to z")
+    if len(words) < 2:
+        raise KwsError(f"words is {words}: a corpus needs two words or more")
     if not 3 * len(words) <= clips <= 200_000:
         raise KwsError(f"clips is {clips}: for {len(words)} words choose {3 * len(words)} to 200000")
     if seed < 0:
@@ -85,27 +90,18 @@ def generate(
     if _is_generated(folder, wanted):
         return folder
     version = Espeak().version  # here, so that a missing library is one line and not one of each process
-    with layout.locked(folder, wait=True) as place:
-        if not _is_generated(place, wanted):
-            with layout.replacing(place) as part:
-                plan = _plan(words, clips, seed)
-                for name in (*words, NOISE_FOLDER):
-                    (part / name).mkdir()
-                _write_clips(part, plan, seed, jobs or usable_cpus(), progress)
-                _write_lists(part, plan)
-                write_text(part / "SYNTHETIC.txt", _about(plan, seed, version))
-                layout.write_marker(part, {**wanted, "espeak": version})
+
+    def fill(_: Path, part: Path) -> Marker:
+        plan = _plan(words, clips, seed)
+        for name in (*words, NOISE_FOLDER):
+            (part / name).mkdir()
+        _write_clips(part, plan, seed, jobs or usable_cpus(), progress)
+        _write_lists(part, plan)
+        write_text(part / "SYNTHETIC.txt", _about(plan, seed, version))
+        return {**wanted, "espeak": version}
+
+    layout.install(folder, lambda place: _is_generated(place, wanted), fill, wait=True)
     return folder
-
-
-def _checked_words(words: Iterable[str]) -> list[str]:
-    words = sorted(set(words))
-    for word in words:
-        if not re.fullmatch(r"[a-z]+", word):
-            raise KwsError(f"the word {word!r} cannot be generated: a word is lower-case letters a to z")
-    if len(words) < 2:
-        raise KwsError(f"words is {words}: a corpus needs two words or more")
-    return words
 
 
 def _is_generated(folder: Path, wanted: Marker) -> bool:
@@ -120,15 +116,6 @@ def _plan(words: Sequence[str], clips: int, seed: int) -> list[Clip]:
     turns = (divmod(i, len(words)) for i in range(clips))
     plan = sorted((turn % len(voices), turn // len(voices), word) for turn, word in turns)
     return [Clip(voices[number], words[word], take) for number, take, word in plan]
-
-
-def _parts(plan: list[Clip]) -> list[list[Clip]]:
-    """Return the plan in parts of about CLIPS_PER_PART clips, no speaker in two of them."""
-    parts: list[list[Clip]] = [[] for _ in range(-(-len(plan) // CLIPS_PER_PART))]
-    part_of = {speaker: i % len(parts) for i, speaker in enumerate(dict.fromkeys(clip.speaker for clip in plan))}
-    for clip in plan:
-        parts[part_of[clip.speaker]].append(clip)
-    return parts
 
 
 def _write_lists(folder: Path, plan: list[Clip]) -> None:
@@ -157,7 +144,9 @@ says little about human speech: name the corpus wherever you quote one.
 def _write_clips(
     folder: Path, plan: list[Clip], seed: int, jobs: int, progress: Callable[[int, int], None] | None
 ) -> None:
-    parts = _parts(plan)
+    parts: list[list[Clip]] = [[] for _ in range(-(-len(plan) // CLIPS_PER_PART))]
+    for i, (_, clips) in enumerate(itertools.groupby(plan, lambda clip: clip.voice)):  # no speaker is in two parts
+        parts[i % len(parts)] += clips
     done = 0
     with ThreadPoolExecutor(max(1, jobs)) as pool:
         results = pool.map(lambda number: _write_part(folder, parts[number], seed, number == 0), range(len(parts)))

@@ -5,6 +5,7 @@ public header, speak_lib.h.
 """
 
 import ctypes
+import importlib
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -17,7 +18,7 @@ from kws.errors import KwsError
 _REINSTALL = "pip install --force-reinstall espeakng-loader"
 _AUDIO_OUTPUT_SYNCHRONOUS = 2
 _CHARS_UTF8 = 1
-_RATE, _VOLUME, _PITCH, _RANGE = 1, 2, 3, 4
+_RATE, _PITCH, _RANGE = 1, 3, 4
 _CALLBACK = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.POINTER(ctypes.c_short), ctypes.c_int, ctypes.c_void_p)
 
 
@@ -59,16 +60,16 @@ class Espeak:
         return 0
 
     def synthesize(
-        self, voice: str, text: str, rate: float = 175, volume: float = 100, pitch: float = 50, pitch_range: float = 50
+        self, voice: str, text: str, rate: float, pitch: float, pitch_range: float = 50
     ) -> NDArray[np.int16]:
         """Return `text` as speech: int16 samples at `sample_rate` (22,050 Hz), shape (n_samples,).
 
-        `voice` is a language, or LANGUAGE+VARIANT; rate is in words per minute (80 to 450), volume 0 to 200, pitch and
-        pitch_range 0 to 100. Raises ValueError on an unknown voice.
+        `voice` is a language, or LANGUAGE+VARIANT; rate is in words per minute (80 to 450), pitch and pitch_range
+        are 0 to 100. Raises ValueError on an unknown voice.
         """
         if self._library.espeak_SetVoiceByName(voice.encode()) != 0:
             raise ValueError(f"espeak-ng has no voice {voice!r}")
-        for parameter, value in ((_RATE, rate), (_VOLUME, volume), (_PITCH, pitch), (_RANGE, pitch_range)):
+        for parameter, value in ((_RATE, rate), (_PITCH, pitch), (_RANGE, pitch_range)):
             self._library.espeak_SetParameter(parameter, int(value), 0)
         encoded = text.encode()
         self._chunks.clear()
@@ -79,8 +80,6 @@ class Espeak:
 
 def _loader() -> ModuleType:
     try:
-        import espeakng_loader
+        return importlib.import_module("espeakng_loader")
     except ImportError:
         raise KwsError("espeak-ng for the synthetic corpus is not installed: pip install espeakng-loader") from None
-    module: ModuleType = espeakng_loader
-    return module
