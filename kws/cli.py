@@ -7,15 +7,15 @@ import os
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import Any, NoReturn
 
 from kws import __version__
+from kws.config import SETTINGS, Config, parse_flags, recorded, resolve
 from kws.errors import KwsError, notify
-
-if TYPE_CHECKING:
-    from kws.config import Config
+from kws.files import read_yaml
 
 EPILOG = "Every setting of a run is a flag of kws train, a key of its YAML file and a sweep parameter: kws train --help"
+DATA_DIR_HELP = "the folder that holds SpeechCommands/ (default: $KWS_DATA or data)"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -51,11 +51,6 @@ def collect_less_garbage() -> None:
 
 
 class _Parser(argparse.ArgumentParser):
-    more_help: Callable[[], str] | None = None  # makes the text that help ends with
-
-    def format_help(self) -> str:
-        return super().format_help() + (f"\n{self.more_help()}\n" if self.more_help else "")
-
     def error(self, message: str) -> NoReturn:
         raise KwsError(f"{message}; see {self.prog} --help")
 
@@ -71,9 +66,7 @@ def _parser() -> _Parser:
         return sub
 
     data = command("data", _data, "download, verify and cache Speech Commands, or generate the synthetic corpus")
-    data.add_argument(
-        "--root", metavar="DIR", help="the folder that holds SpeechCommands/ (default: $KWS_DATA or data)"
-    )
+    data.add_argument("--root", metavar="DIR", help=DATA_DIR_HELP)
     data.add_argument("--words", default="no,yes", help="the two words (default: no,yes)")
     data.add_argument("--archive", metavar="FILE", help="use this speech_commands_v0.02.tar.gz instead of the network")
     data.add_argument("--synthetic", action="store_true", help="generate a synthetic corpus with espeak-ng instead")
@@ -81,8 +74,8 @@ def _parser() -> _Parser:
     data.add_argument("--seed", type=int, help="synthetic: seed of the voices (default: 0)")
 
     usage = "kws train [--config FILE.yaml] [--resume RUN_ID] [--KEY=VALUE ...]"
-    train = command("train", _train, "one tracked run", usage=usage)
-    train.more_help = _settings_help
+    train = command("train", _train, "one tracked run", usage=usage, epilog=_settings_help())
+    train.formatter_class = argparse.RawDescriptionHelpFormatter  # keeps the lines of the epilog
     train.add_argument("--config", metavar="FILE", help="settings from a YAML file; flags take precedence over it")
     train.add_argument("--resume", metavar="RUN_ID", help="resume a run from its last checkpoint")
 
@@ -126,28 +119,21 @@ def _parser() -> _Parser:
     predict.add_argument("--json", action="store_true", help="print JSON")
 
     doctor = command("doctor", _doctor, "check what is installed, found and reachable, with suggested fixes")
-    doctor.add_argument(
-        "--data_dir", metavar="DIR", help="the folder that holds SpeechCommands/ (default: $KWS_DATA or data)"
-    )
+    doctor.add_argument("--data_dir", metavar="DIR", help=DATA_DIR_HELP)
     doctor.add_argument("--run_dir", metavar="DIR", help="the folder of run folders (default: runs)")
     return parser
 
 
 def _settings_help() -> str:
-    from kws.config import SETTINGS, Config
-
-    defaults = Config()
+    defaults = Config().as_dict() | {"words": ",".join(Config().words)}
     lines = ["settings (--n_mels=40, --n_mels 40 and --n-mels 40 mean the same):"]
     for item in SETTINGS.values():
-        default: Any = getattr(defaults, item.name)
-        default = ",".join(default) if isinstance(default, tuple) else default
         choices = f" ({', '.join(item.metadata['choices'])})" if item.metadata["choices"] else ""
-        lines.append(f"  --{item.name:<14} {item.metadata['help']}{choices} [{default}]")
+        lines.append(f"  --{item.name:<14} {item.metadata['help']}{choices} [{defaults[item.name]}]")
     return "\n".join(lines)
 
 
 def _data(options: argparse.Namespace) -> int:
-    from kws.config import resolve
     from kws.terminal import progress, tables
 
     settings = {"words": options.words} | ({"data_dir": options.root} if options.root else {})
@@ -174,8 +160,6 @@ def _data(options: argparse.Namespace) -> int:
 
 
 def _train(options: argparse.Namespace, flags: list[str]) -> int:
-    from kws.config import parse_flags, resolve
-    from kws.files import read_yaml
     from kws.terminal import progress, tables
 
     layers = [("flag", parse_flags(flags))]
@@ -197,9 +181,8 @@ def _train(options: argparse.Namespace, flags: list[str]) -> int:
     return 0
 
 
-def _resumed_config(config: "Config", run_id: str, layers: list[tuple[str, dict[str, Any]]]) -> "Config":
+def _resumed_config(config: Config, run_id: str, layers: list[tuple[str, dict[str, Any]]]) -> Config:
     """Return the recorded config of a run, with the flags applied."""
-    from kws.config import recorded, resolve
     from kws.training.run_folder import CONFIG, read_config
     from kws.training.wandb_variables import check_run_id
 
@@ -271,7 +254,6 @@ def _predict(options: argparse.Namespace) -> int:
 
 def _doctor(options: argparse.Namespace) -> int:
     from kws import doctor
-    from kws.config import resolve
     from kws.terminal.progress import console
 
     given = {name: getattr(options, name) for name in ("data_dir", "run_dir") if getattr(options, name)}

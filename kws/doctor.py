@@ -26,6 +26,8 @@ Level = Literal["ok", "warning", "error"]
 PACKAGES = ("torch", "torchaudio", "wandb", "ptflops")
 # Restores what setup.cfg asks for: given both packages, pip chooses two that belong together.
 REINSTALL = "pip install --force-reinstall 'torch>=2.11,<2.14' 'torchaudio>=2.11,<2.12'"
+OTHER_RUN_DIR = "choose another folder with --run_dir"
+WANDB_FIX = "check the WANDB_ variables (env | cut -d= -f1 | grep WANDB) and wandb/settings; or pip install wandb"
 REACH_TIMEOUT_S = 5
 LITTLE_DISK, NO_DISK = 1_000_000_000, 100_000_000  # bytes free; a cache of the full set has 0.3 GB, a run about 1 MB
 
@@ -46,20 +48,12 @@ def report(config: Config) -> list[Check]:
     No key or password is printed or sent, only the place where one is found.
     """
     checks = [*_versions()]
-    examinations: tuple[tuple[str, Callable[[Config], Iterable[Check]]], ...] = (
-        ("torchaudio", _torchaudio),
-        ("device", _device),
-        ("data", _data),
-        ("run_dir", _run_dir),
-        ("cache", _cache),
-        ("W&B", _wandb),
-    )
-    for name, examine in examinations:
+    for name, (examine, fix) in _EXAMINATIONS.items():
         try:
             checks += examine(config)
         except Exception as error:  # a broken package; W&B's message may quote a key
             detail = "" if name == "W&B" else f" ({one_line(error, 200)})"
-            checks.append(Check(name, "error", f"the check failed: {type(error).__name__}{detail}", _FIXES[name]))
+            checks.append(Check(name, "error", f"the check failed: {type(error).__name__}{detail}", fix))
     return checks
 
 
@@ -83,16 +77,6 @@ def show(checks: list[Check], console: "Console") -> None:
     console.print(", ".join(f"{number} {level}{'s' * (number != 1)}" for level, number in counts.items()))
 
 
-_FIXES = {
-    "torchaudio": REINSTALL,
-    "device": REINSTALL,
-    "data": "kws data",
-    "run_dir": "choose another folder with --run_dir",
-    "cache": REINSTALL,
-    "W&B": "check the WANDB_ variables (env | cut -d= -f1 | grep WANDB) and wandb/settings; or pip install wandb",
-}
-
-
 def _versions() -> Iterator[Check]:
     yield Check("python", "ok", f"{platform.python_version()} on {platform.platform()}")
     yield Check("kws", "ok", f"{__version__} in {Path(__file__).parent}")
@@ -107,11 +91,8 @@ def _torchaudio(config: Config) -> list[Check]:
     """Whether torchaudio can be imported with this torch, how, and whether it has what kws needs."""
     from kws.data.torchaudio_import import how, torchaudio
 
-    missing = [
-        name
-        for module, name in ((torchaudio.functional, "melscale_fbanks"), (torchaudio.datasets, "SPEECHCOMMANDS"))
-        if not hasattr(module, name)
-    ]
+    needed = ((torchaudio.functional, "melscale_fbanks"), (torchaudio.datasets, "SPEECHCOMMANDS"))
+    missing = [name for module, name in needed if not hasattr(module, name)]
     if missing:
         return [Check("torchaudio import", "error", f"has no {', '.join(missing)}", REINSTALL)]
     note = "" if how == "plain" else "; kws does not need that extension"
@@ -154,14 +135,12 @@ def _data(config: Config) -> Iterator[Check]:
         elif wanted or folder.exists():
             yield Check(f"data {data}", "error" if wanted else "warning", f"{folder} {problem}", command)
         else:
-            yield Check(
-                f"data {data}", "ok", f"none in {folder.parent.parent}; only --data={data} needs it ({command})"
-            )
+            text = f"none in {folder.parent.parent}; only --data={data} needs it ({command})"
+            yield Check(f"data {data}", "ok", text)
 
 
 def _run_dir(config: Config) -> list[Check]:
-    folder = Path(os.path.abspath(os.path.expanduser(config.run_dir)))
-    return [_place("run_dir", folder, "error", "choose another folder with --run_dir")]
+    return [_place("run_dir", Path(os.path.abspath(os.path.expanduser(config.run_dir))), "error", OTHER_RUN_DIR)]
 
 
 def _cache(config: Config) -> list[Check]:
@@ -198,8 +177,10 @@ def _wandb(config: Config) -> Iterator[Check]:
     if mode == "disabled":
         yield Check("W&B mode", "warning", "disabled: runs are kept in run_dir only", "unset WANDB_MODE")
         return
-    address = _without_password(address)
-    source, problem = _key_source(urlsplit(address).netloc)
+    parts = urlsplit(address)
+    host = parts.netloc.rpartition("@")[2]  # without a user and password
+    address = urlunsplit((parts.scheme, host, parts.path, "", ""))
+    source, problem = _key_source(host)
     if problem:
         yield Check("W&B key", "error", problem, "wandb login --relogin, or set WANDB_MODE=offline")
     elif source is None:
@@ -208,11 +189,6 @@ def _wandb(config: Config) -> Iterator[Check]:
     else:
         yield Check("W&B key", "ok", f"found one for {address} in {source}")
         yield _reach(address)
-
-
-def _without_password(address: str) -> str:
-    parts = urlsplit(address)
-    return urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], parts.path, "", ""))
 
 
 def _key_source(host: str) -> tuple[str | None, str | None]:
@@ -254,3 +230,13 @@ def _reach(address: str) -> Check:
         text = f"{address} is unreachable ({reason}): runs are recorded offline"
         return Check("W&B server", "warning", text, "check the network, or set WANDB_MODE=offline")
     return Check("W&B server", "ok", f"{address} answers in {1000 * (time.perf_counter() - began):.0f} ms")
+
+
+_EXAMINATIONS: dict[str, tuple[Callable[[Config], Iterable[Check]], str]] = {  # with the fix for one that fails
+    "torchaudio": (_torchaudio, REINSTALL),
+    "device": (_device, REINSTALL),
+    "data": (_data, "kws data"),
+    "run_dir": (_run_dir, OTHER_RUN_DIR),
+    "cache": (_cache, REINSTALL),
+    "W&B": (_wandb, WANDB_FIX),
+}

@@ -2,7 +2,7 @@
 
 import json
 import os
-import tempfile
+import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -20,14 +20,15 @@ def write_atomically(path: str | Path) -> Iterator[Path]:
     On an exception the temporary file is removed and `path` is unchanged.
     """
     path = Path(path)
-    handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
-    os.close(handle)
-    temporary = Path(name)
+    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
+    temporary.touch(exist_ok=False)
+    mode = temporary.stat().st_mode  # as the umask gives it
+    temporary.chmod(0o600)
     try:
         yield temporary
         with open(temporary, "rb+") as file:
             os.fsync(file.fileno())
-        temporary.chmod(0o666 & ~_umask())  # mkstemp makes files that only their owner reads
+        temporary.chmod(mode)
         os.replace(temporary, path)
     except BaseException:
         temporary.unlink(missing_ok=True)
@@ -66,16 +67,3 @@ def read_yaml(path: str | Path) -> dict[Any, Any]:
     if not isinstance(content, dict):
         raise KwsError(f"{path}: contains a {type(content).__name__}, not KEY: VALUE lines")
     return content
-
-
-def _umask() -> int:
-    # The umask can only be read by setting it, a race between threads; Linux also shows it in /proc.
-    try:
-        for line in Path("/proc/self/status").read_text().splitlines():
-            if line.startswith("Umask:"):
-                return int(line.split()[1], 8)
-    except OSError:
-        pass
-    value = os.umask(0o077)
-    os.umask(value)
-    return value
