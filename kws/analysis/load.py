@@ -1,5 +1,6 @@
 """Reading runs from run folders and from W&B; every excluded run is named with its reason."""
 
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -11,10 +12,9 @@ from kws.files import read_yaml
 from kws.formatting import one_line
 from kws.sweep.spec import sweep_file
 from kws.training import run_folder
-from kws.training.provenance import Code
 
 
-def load(sources: Sequence[str | Path] = ("runs",), progress: Progress | None = None) -> Results:
+def load(sources: Sequence[str | Path] = ("runs",), progress: Progress = lambda done, total: None) -> Results:
     """Return the Results of `sources`: any mixture of run folders, folders of run folders and W&B paths.
 
     A W&B path is ENTITY/PROJECT, ENTITY/PROJECT/SWEEP_ID or ENTITY/PROJECT/sweeps/SWEEP_ID. A run found in two
@@ -58,10 +58,8 @@ def _of_one_code(runs: list[RunRecord], excluded: list[Excluded], sweeps: Sweeps
     """Return the runs without those that other code made than most of their study; if equally many, the newest."""
     other: set[str] = set()
     for _, of_study in group_by_study(runs, sweeps):
-        by_code: dict[Code, list[RunRecord]] = {}
-        for run in of_study:
-            by_code.setdefault(run.code, []).append(run)
-        used = max(by_code, key=lambda code: (len(by_code[code]), max(run.started for run in by_code[code])))
+        numbers = Counter(run.code for run in of_study)
+        used = max(of_study, key=lambda run: (numbers[run.code], run.started)).code
         for run in (run for run in of_study if run.code != used):
             other.add(run.run_id)
             reason = one_line(f"made by other code ({run.code}); the study uses {used}", 300)
@@ -69,12 +67,11 @@ def _of_one_code(runs: list[RunRecord], excluded: list[Excluded], sweeps: Sweeps
     return [run for run in runs if run.run_id not in other]
 
 
-def _read_folder(folder: Path, sweeps: Sweeps, progress: Progress | None) -> Iterator[RunRecord | Excluded]:
+def _read_folder(folder: Path, sweeps: Sweeps, progress: Progress) -> Iterator[RunRecord | Excluded]:
     folders = run_folder.find_run_folders(folder)
     for done, path in enumerate(folders, 1):
         yield _read_run(path, sweeps)
-        if progress:
-            progress(done, len(folders))
+        progress(done, len(folders))
 
 
 def _read_run(folder: Path, sweeps: Sweeps) -> RunRecord | Excluded:

@@ -44,10 +44,10 @@ def _t_half_width(n: int, sd: float) -> float:
 def mean_interval(values: ArrayLike) -> Estimate:
     """Return the Estimate of the mean by Student's t, for times and other quantities far from any bound.
 
-    For a single value the bounds are NaN.
+    For a single value the bounds are NaN, for none the mean is, too.
     """
     values = np.asarray(values, float)
-    n, mean = len(values), float(np.mean(values))
+    n, mean = len(values), float(np.mean(values)) if len(values) else math.nan
     if n < 2:
         return Estimate(n, mean, math.nan, math.nan, math.nan)
     sd = float(np.std(values, ddof=1))
@@ -103,13 +103,10 @@ def paired_difference(a: Mapping[int, float], b: Mapping[int, float], resolution
     `resolution` is the smallest step of a value (1/clips for an accuracy): the standard deviation of the differences
     is at least half of it, as in `accuracy_interval`. With fewer than two pairs, bounds and p are NaN.
     """
-    seeds = sorted(set(a) & set(b))
-    differences = np.array([b[seed] - a[seed] for seed in seeds], float)
-    n = len(differences)
+    plain = mean_interval([b[seed] - a[seed] for seed in sorted(set(a) & set(b))])
+    n, mean, sd = plain.n, plain.mean, max(plain.sd, resolution / 2)
     if n < 2:
-        mean = float(differences.mean()) if n else math.nan
         return Difference(n, mean, math.nan, math.nan, math.nan)
-    mean, sd = float(differences.mean()), max(float(differences.std(ddof=1)), resolution / 2)
     if sd == 0:  # the same difference in every pair, and no known resolution
         return Difference(n, mean, mean, mean, 1.0 if mean == 0 else 0.0)
     half = _t_half_width(n, sd)

@@ -26,7 +26,7 @@ def wandb_path(source: str | Path) -> tuple[str, str, str | None] | None:
 
 
 def read_project(
-    entity: str, project: str, sweep_id: str | None, sweeps: Sweeps, progress: Progress | None = None
+    entity: str, project: str, sweep_id: str | None, sweeps: Sweeps, progress: Progress
 ) -> Iterator[RunRecord | Excluded]:
     """Yield the runs of a project, or of one of its sweeps, and add the sweep files they name to `sweeps`.
 
@@ -50,8 +50,7 @@ def read_project(
         if run_sweep and run_sweep not in sweeps:
             sweeps[run_sweep] = dict(_with_retries(path, api.sweep, f"{entity}/{project}/{run_sweep}").config)
         yield _with_retries(f"{path}/{remote.id}", _read_run, remote, run_sweep)
-        if progress:
-            progress(done, len(remote_runs))
+        progress(done, len(remote_runs))
 
 
 def _read_run(remote: Any, sweep_id: str) -> RunRecord | Excluded:
