@@ -41,13 +41,12 @@ def misclassified(study: Study, data_dir: str | Path | None = None) -> tuple[lis
     The audio is looked for in `data_dir` (the folder that holds SpeechCommands/), else where the runs found it.
     """
     runs = [run for run in study.runs if run.predictions]
-    wrong: dict[str, int] = {}
     seen: dict[str, list[tuple[int, float]]] = {}
     for run in runs:
         for clip, prediction in run.predictions.items():
             seen.setdefault(clip, []).append(prediction)
-            if not is_right(prediction):
-                wrong[clip] = wrong.get(clip, 0) + 1
+    errors = {clip: sum(not is_right(prediction) for prediction in found) for clip, found in seen.items()}
+    wrong = {clip: number for clip, number in errors.items() if number}
     if not wrong:
         return [], 0, len(seen)
 

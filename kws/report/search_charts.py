@@ -1,20 +1,19 @@
 """Figures of studies with two or more scientific parameters: heat map, parallel coordinates, importance."""
 
-import math
-from collections.abc import Sequence
 from typing import Any
 
 import altair as alt
 
 from kws import metrics
-from kws.analysis.records import RunRecord
 from kws.analysis.statistics import Estimate, importance
 from kws.analysis.study import Study
 from kws.formatting import percent, value_text
 from kws.report import chart_kinds as kinds
 from kws.report.chart_kinds import PERCENT, Figure, Row
 
+MOST_TICKS = 6  # of a setting: with more values, only the lowest and the highest have one
 SCORE = "val accuracy"
+PARALLEL = "One line per run, stronger if it is more accurate. The values of a setting are in order, not to scale."
 IMPORTANCE = (
     "Share of the variance of the runs' ranks by validation accuracy that each setting explains by itself (epsilon "
     "squared), without interactions between settings. A rough estimate if there are few runs."
@@ -22,54 +21,48 @@ IMPORTANCE = (
 
 
 def heat(study: Study, which: str, title: str) -> Figure:
-    """Return a heat map of the estimate `which` ("val" or "test") over two parameters."""
+    """Return a heat map of the accuracy `which` ("val" or "test") over two parameters."""
     first, second = study.parameters
     columns, rows = (
         [value_text(value) for value in sorted({item.values[name] for item in study.configurations}, key=_order)]
         for name in study.parameters
     )
     estimates: list[Estimate] = [getattr(item, which) for item in study.configurations]
-    low, high = (pick(item.mean for item in estimates) for pick in (min, max))
     squares: list[Row] = [
         {"label": value_text(item.values[first]), "row": value_text(item.values[second])}
-        | {"text": percent(estimate.mean), "n": estimate.n, "share": (estimate.mean - low) / ((high - low) or 1)}
+        | {"text": percent(estimate.mean), "n": estimate.n, "mean": estimate.mean}
         for item, estimate in zip(study.configurations, estimates, strict=True)
     ]
+    means = [estimate.mean for estimate in estimates]
     y = alt.Y("row:N", title=second, scale=alt.Scale(domain=rows[::-1], paddingInner=0.03))
     base = kinds.layer("squares").encode(kinds.categories(first, columns), y)
     tooltip = [alt.Tooltip("label:N", title=first), alt.Tooltip("row:N", title=second), "text:N", "n:Q"]
-    text = base.encode(text="text:N")
-    layers = [
-        base.mark_rect(cornerRadius=4).encode(kinds.shade(), tooltip=tooltip),
-        text.transform_filter("datum.share <= 0.55").mark_text(style="ink"),
-        text.transform_filter("datum.share > 0.55").mark_text(style="card"),
-    ]
+    shade = kinds.shade("mean", min(means), max(means), darkest=0.5)  # text is legible on it
+    layers = [base.mark_rect(cornerRadius=4).encode(shade, tooltip=tooltip), base.mark_text().encode(text="text:N")]
     numbers = [[square["label"], square["row"], square["text"], str(square["n"])] for square in squares]
-    caption, title = "Mean over seeds; an empty square has no finished run.", f"{title} by {first} and {second}"
-    heads = (first, f"{second}#", "mean#", "n#")
-    return kinds.figure(
-        f"{study.key}-{which}-heat", "heat", title, caption, layers, {"squares": squares}, heads, numbers
-    )
+    title, heads = f"{title} accuracy by {first} and {second}", (first, f"{second}#", "mean#", "n#")
+    caption = "Mean over seeds; an empty square has no finished run."
+    return Figure(f"{which}-heat", "heat", title, caption, kinds.spec(layers, squares=squares), heads, numbers)
 
 
 def parallel(study: Study) -> Figure:
     names = [*study.parameters, SCORE]
-    scores = [_score(run) for run in study.runs]
-    low, high = min(scores), max(scores)
-    places: list[list[float]] = []  # of each parameter: of each run, from 0 to 1
-    ticks = [{"label": SCORE, "at": 0.0, "text": percent(low)}, {"label": SCORE, "at": 1.0, "text": percent(high)}]
-    for name in study.parameters:
-        values = sorted({run.config[name] for run in study.runs}, key=_order)
-        at = dict(zip(values, _places(values), strict=True))
-        places.append([at[run.config[name]] for run in study.runs])
-        named = [values[0], values[-1]] if _is_continuous(values) else values
-        ticks += [{"label": name, "at": at[value], "text": value_text(value)} for value in named]
-    places.append([(score - low) / (high - low) if high > low else 1.0 for score in scores])
-    rows: list[Row] = [
-        {"run": run.name, "score": score, "share": at[-1], "label": names, "at": at}
-        for run, score, at in zip(study.runs, scores, zip(*places, strict=True), strict=True)
+    runs = sorted(study.runs, key=lambda run: run.summary[metrics.BEST_VAL_ACCURACY])  # the best are drawn on top
+    scores: list[float] = [run.summary[metrics.BEST_VAL_ACCURACY] for run in runs]
+    low, high = scores[0], scores[-1]
+    lines: list[Row] = [
+        {"run": run.name, "score": score, "label": names, "at": []} for run, score in zip(runs, scores, strict=True)
     ]
-    rows.sort(key=lambda row: row["score"])  # the best are drawn last, on top
+    ticks = [{"label": SCORE, "at": at, "text": percent(score)} for at, score in ((0, low), (1, high))]
+    for name in study.parameters:
+        values = sorted({run.config[name] for run in runs}, key=_order)
+        at = {value: index / (max(len(values) - 1, 1)) for index, value in enumerate(values)}
+        for line, run in zip(lines, runs, strict=True):
+            line["at"].append(at[run.config[name]])
+        named = values if len(values) <= MOST_TICKS else (values[0], values[-1])
+        ticks += [{"label": name, "at": at[value], "text": value_text(value)} for value in named]
+    for line in lines:
+        line["at"].append((line["score"] - low) / ((high - low) or 1))
     axis = alt.Axis(orient="top", labelAngle=-20, domain=False, grid=True)
     x = alt.X("label:N", title=None, scale=alt.Scale(domain=names, type="point"), axis=axis)
     y = alt.Y("at:Q", axis=None)
@@ -77,40 +70,23 @@ def parallel(study: Study) -> Figure:
     score_tip = alt.Tooltip("score:Q", title="validation accuracy", format=PERCENT[1])
     text = kinds.layer("ticks").mark_text(align="left", dx=5, fontWeight="normal")
     layers = [
-        base.mark_line(strokeWidth=1.6).encode(kinds.shade(), detail="run:N"),
+        base.mark_line(strokeWidth=1.6).encode(kinds.shade("score", low, high, darkest=1), detail="run:N"),
         text.encode(x, y, text="text:N"),
         kinds.hover(base, ["run"], alt.Tooltip("run:N"), score_tip),
     ]
-    numbers = [[row["run"], percent(row["score"])] for row in reversed(rows)]
-    title, caption = "Settings and validation accuracy of every run", "One line per run; darker is more accurate."
-    data, heads = {"lines": rows, "ticks": ticks}, ("run", "validation accuracy#")
-    return kinds.figure(f"{study.key}-parallel", "parallel", title, caption, layers, data, heads, numbers)
+    title, heads = "Settings and validation accuracy of every run", ("run", "validation accuracy#")
+    numbers = [[line["run"], percent(line["score"])] for line in reversed(lines)]
+    spec = kinds.spec(layers, lines=lines, ticks=ticks)
+    return Figure("parallel", "parallel", title, PARALLEL, spec, heads, numbers)
 
 
 def _order(value: Any) -> tuple[bool, Any]:
     return isinstance(value, str), value
 
 
-def _is_continuous(values: Sequence[Any]) -> bool:
-    return len(values) > 6 and all(isinstance(v, (int, float)) and not isinstance(v, bool) for v in values)
-
-
-def _places(values: Sequence[Any]) -> list[float]:
-    """Return a place from 0 to 1 for each of the sorted values: by rank, or to scale where they are continuous."""
-    if not _is_continuous(values):
-        return [rank / max(len(values) - 1, 1) for rank in range(len(values))]
-    scale = math.log if values[0] > 0 and values[-1] / values[0] > 20 else float
-    low, high = scale(values[0]), scale(values[-1])
-    return [(scale(value) - low) / (high - low) for value in values]
-
-
-def _score(run: RunRecord) -> float:
-    return run.summary[metrics.BEST_VAL_ACCURACY]
-
-
 def importance_chart(study: Study) -> Figure:
-    scores = [_score(run) for run in study.runs]
+    scores = [run.summary[metrics.BEST_VAL_ACCURACY] for run in study.runs]
     shares = {name: importance([run.config[name] for run in study.runs], scores) for name in study.parameters}
     ranked = dict(sorted(shares.items(), key=lambda item: -item[1]))
-    key, title = f"{study.key}-importance", "Importance of settings"
-    return kinds.bars(key, title, IMPORTANCE, "setting", "share explained", PERCENT, ranked, coloured=False)
+    title = "Importance of settings"
+    return kinds.bars("importance", title, IMPORTANCE, "setting", "share explained", PERCENT, ranked, coloured=False)

@@ -65,13 +65,9 @@ def publish(studies: Sequence[Study], entity: str, project: str) -> dict[str, st
             workspaces.Section(name=_title(study), panels=_panels(reports, study), is_open=True) for study in studies
         ]
         workspace.save()
+        blocks, description = _blocks(reports, studies, entity, project), f"{MARK} Workspace: {workspace.url}"
         report = reports.Report(
-            entity=entity,
-            project=project,
-            title=TITLE,
-            description=f"{MARK} Workspace: {workspace.url}",
-            blocks=_blocks(reports, studies, entity, project),
-            width="fluid",
+            entity=entity, project=project, title=TITLE, description=description, blocks=blocks, width="fluid"
         )
         if existing:
             report.id = existing.id  # saving under the id of a report updates it
@@ -138,35 +134,26 @@ def _panels(reports: ModuleType, study: Study) -> list[Any]:
     if study.parameters and not study.is_search:
         by = reports.Config(study.parameters[0])
         grouped = {"groupby": by, "groupby_aggfunc": "mean", "groupby_rangefunc": "minmax"}
-    bars = {
-        "Test accuracy": metrics.TEST_ACCURACY,
-        "Parameters": metrics.PARAMS,
-        "FLOPs per clip": metrics.FLOPS,
-    }
-    times = {"Seconds per epoch": metrics.EPOCH_S_MEDIAN}
-    if math.isnan(study.best.epoch_s.mean):  # not comparable
-        times = {}
+    comparable = not math.isnan(study.best.epoch_s.mean)
+    times = {"Seconds per epoch": metrics.EPOCH_S_MEDIAN} if comparable else {}
+    bars = {"Test accuracy": metrics.TEST_ACCURACY, "Parameters": metrics.PARAMS, "FLOPs per clip": metrics.FLOPS}
     accuracy, flops = reports.SummaryMetric(metrics.BEST_VAL_ACCURACY), reports.SummaryMetric(metrics.FLOPS)
     columns = [reports.Config(name) for name in (*study.parameters, "seed")]
     columns += [flops, *map(reports.SummaryMetric, times.values()), accuracy]
+    loss, val = ({"x": metrics.EPOCH, "y": [name]} | grouped for name in (metrics.TRAIN_LOSS, metrics.VAL_ACCURACY))
     panels = [
-        reports.LinePlot(
-            title="Training loss by epoch", x=metrics.EPOCH, y=[metrics.TRAIN_LOSS], log_y=True, **grouped
-        ),
-        reports.LinePlot(title="Validation accuracy by epoch", x=metrics.EPOCH, y=[metrics.VAL_ACCURACY], **grouped),
-        *(
-            reports.BarPlot(title=title, metrics=[reports.SummaryMetric(key)], orientation="v", **grouped)
-            for title, key in (bars | times).items()
-        ),
-        *(
-            reports.ScatterPlot(title=f"Validation accuracy by {name}", x=reports.Config(name), y=accuracy)
-            for name in study.parameters
-        ),
+        reports.LinePlot(title="Training loss by epoch", log_y=True, **loss),
+        reports.LinePlot(title="Validation accuracy by epoch", **val),
+    ]
+    for title, key in (bars | times).items():
+        panels.append(reports.BarPlot(title=title, metrics=[reports.SummaryMetric(key)], orientation="v", **grouped))
+    for name in study.parameters:
+        title = f"Validation accuracy by {name}"
+        panels.append(reports.ScatterPlot(title=title, x=reports.Config(name), y=accuracy))
+    title, parallel = "Settings and validation accuracy of every run", reports.ParallelCoordinatesPlotColumn
+    panels += [
         reports.ScatterPlot(title="Validation accuracy against FLOPs", x=flops, y=accuracy, log_x=True),
-        reports.ParallelCoordinatesPlot(
-            title="Settings and validation accuracy of every run",
-            columns=[reports.ParallelCoordinatesPlotColumn(metric=metric) for metric in columns],
-        ),
+        reports.ParallelCoordinatesPlot(title=title, columns=[parallel(metric=metric) for metric in columns]),
     ]
     for place, panel in enumerate(panels):  # W&B's grid is 24 wide: three panels per row
         panel.layout = reports.Layout(x=8 * (place % 3), y=8 * (place // 3), w=8, h=8)
