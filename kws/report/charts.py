@@ -178,7 +178,7 @@ def _trade_off(study: Study) -> Figure | None:
     interval = [y.tooltip("low", "95 % interval from"), y.tooltip("high", "to")]
     tooltip = [alt.Tooltip("label:N"), x.tooltip("x"), y.tooltip("y"), *interval]
     base = kinds.layer("points").encode(x(alt.X, "x"), y(alt.Y, "y"), tooltip=tooltip)
-    coloured = base.transform_filter(kinds.VISIBLE).encode(color=kinds.colour(names, alt.Legend()))
+    coloured = base.transform_filter(kinds.VISIBLE).encode(color=kinds.colour(names, alt.Legend(symbolSize=110)))
     line = base.transform_filter("datum.front")
     layers = [
         line.mark_line(style="soft", strokeDash=[4, 4], strokeWidth=1, interpolate="step-after"),
