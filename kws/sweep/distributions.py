@@ -5,8 +5,10 @@ the quantile (the inverse of the cumulative distribution), so one formula per fo
 """
 
 import math
+from bisect import bisect
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from itertools import accumulate
 from statistics import NormalDist
 from typing import Any
 
@@ -26,8 +28,7 @@ FORMS: dict[str, tuple[tuple[str, ...], Numbers]] = {
     "constant": (("value",), {}),
     "categorical": (("values",), {}),
     "categorical_w_probabilities": (("values", "probabilities"), {}),
-    "int_uniform": (RANGE, {}),
-    **{form: (RANGE, {}) for form in ("uniform", "log_uniform", "log_uniform_values")},
+    **{form: (RANGE, {}) for form in ("int_uniform", "uniform", "log_uniform", "log_uniform_values")},
     **{form: (RANGE, {}) for form in ("inv_log_uniform", "inv_log_uniform_values")},
     **{form: (RANGE, STEP) for form in ("q_uniform", "q_log_uniform", "q_log_uniform_values")},
     **{form: ((), NORMAL) for form in ("normal", "log_normal")},
@@ -39,13 +40,13 @@ EXPONENTS = ("log_uniform", "q_log_uniform", "inv_log_uniform")  # min and max a
 
 @dataclass(frozen=True)
 class Parameter:
-    """One setting of a sweep. `numbers` are its form's min, max, mu, sigma and q, as pairs."""
+    """One setting of a sweep. `numbers` are its form's min, max, mu, sigma and q."""
 
     name: str
     form: str
     values: tuple[Value, ...] = ()
     probabilities: tuple[float, ...] = ()
-    numbers: tuple[tuple[str, float], ...] = ()
+    numbers: Numbers = field(default_factory=dict)
 
     @property
     def is_fixed(self) -> bool:
@@ -56,49 +57,40 @@ class Parameter:
         """Return the value below which a fraction `u` of the draws lies, 0 <= u <= 1; for choices, one of `values`."""
         if self.form in CHOICES:
             return self._choice(u)
-        numbers = dict(self.numbers)
+        numbers = self.numbers
+        low, high = _bounds(self.form, numbers)
+        if self.form == "int_uniform":
+            return min(low + int(u * (high - low + 1)), high)
         if "sigma" in numbers:
-            low, high = -math.inf, math.inf
             # The quantiles of 0 and 1 are infinite: clip them at one draw in 10^12.
             value = numbers["mu"] + numbers["sigma"] * NormalDist().inv_cdf(min(max(u, 1e-12), 1 - 1e-12))
             value = math.exp(value) if "log_" in self.form else value
+        elif "log_" in self.form:
+            value = math.exp(math.log(low) + u * (math.log(high) - math.log(low)))
         else:
-            low, high = _bounds(self.form, numbers)
-            if self.form == "int_uniform":
-                return min(low + int(u * (high - low + 1)), high)
-            if "log_" in self.form:
-                value = math.exp(math.log(low) + u * (math.log(high) - math.log(low)))
-            else:
-                value = low + u * (high - low)
-            value = min(max(value, low), high)
+            value = low + u * (high - low)
+        value = min(max(value, low), high)
         return _to_multiple(value, numbers["q"], low, high) if "q" in numbers else value
 
     def _choice(self, u: float) -> Value:
-        weights = self.probabilities or (1,) * len(self.values)
-        rest = u * sum(weights)
-        for value, weight in zip(self.values, weights, strict=True):
-            rest -= weight
-            if weight and rest < 0:
-                return value
-        return next(value for value, weight in zip(self.values[::-1], weights[::-1], strict=True) if weight)
+        sums = list(accumulate(self.probabilities or (1,) * len(self.values)))
+        return self.values[min(bisect(sums, u * sums[-1]), sums.index(sums[-1]))]  # the last one that has a weight
 
     def grid(self, where: str) -> tuple[Value, ...]:
         """Return all values, as W&B's grid search enumerates them. Raises KwsError if the form is continuous."""
-        numbers = dict(self.numbers)
         if self.form in ("constant", "categorical"):
             return self.values
-        if self.form in ("int_uniform", "q_uniform"):
-            if (numbers["max"] - numbers["min"]) / numbers.get("q", 1) > MAX_TRIALS:
-                raise KwsError(f"{where}: {self.name}: more than {MAX_TRIALS} values for a grid; list fewer")
-        if self.form == "int_uniform":
-            return tuple(range(int(numbers["min"]), int(numbers["max"]) + 1))
-        if self.form == "q_uniform":  # W&B's grid excludes max
-            steps = math.ceil((numbers["max"] - numbers["min"]) / numbers["q"] - 1e-9)
-            return tuple(_tidy(numbers["min"] + step * numbers["q"]) for step in range(steps))
-        raise KwsError(
-            f"{where}: {self.name} is {self.form}, which method grid cannot enumerate; "
-            "list values, or use method random or bayes"
-        )
+        place = f"{where}: {self.name}"
+        if self.form not in ("int_uniform", "q_uniform"):
+            hint = "list values, or use method random or bayes"
+            raise KwsError(f"{place} is {self.form}, which method grid cannot enumerate; {hint}")
+        low, q = self.numbers["min"], self.numbers.get("q", 1)
+        steps = (self.numbers["max"] - low) / q
+        if steps > MAX_TRIALS:
+            raise KwsError(f"{place}: more than {MAX_TRIALS} values for a grid; list fewer")
+        # W&B's grid excludes the max of q_uniform.
+        count = math.ceil(steps - 1e-9) if self.form == "q_uniform" else int(steps) + 1
+        return tuple(_tidy(low + step * q) for step in range(count))
 
 
 def read_parameter(name: str, spec: object, where: str) -> Parameter:
@@ -122,10 +114,10 @@ def read_parameter(name: str, spec: object, where: str) -> Parameter:
     for key in required:
         if key not in given:
             raise KwsError(f"{place}: {form} needs {' and '.join(required)}, but {key} is missing")
+    allowed = (*required, *optional)
     for key in given:
-        if key not in required and key not in optional:
-            allowed = ", ".join((*required, *optional))
-            raise KwsError(f"{place}: {form} does not take {one_line(key)!r}; it takes {allowed}")
+        if key not in allowed:
+            raise KwsError(f"{place}: {form} does not take {one_line(key)!r}; it takes {', '.join(allowed)}")
     if form in CHOICES:
         return _read_choices(name, form, given, where)
     return _read_numbers(name, form, {**optional, **given}, where)
@@ -137,8 +129,7 @@ def _implied_form(spec: Mapping[str, Any]) -> str | None:
     if "values" in spec:
         return "categorical_w_probabilities" if "probabilities" in spec else "categorical"
     if "min" in spec and "max" in spec:
-        whole = all(isinstance(spec[key], int) for key in ("min", "max"))
-        return "int_uniform" if whole else "uniform"
+        return "int_uniform" if isinstance(spec["min"], int) and isinstance(spec["max"], int) else "uniform"
     return None
 
 
@@ -177,7 +168,7 @@ def _read_numbers(name: str, form: str, given: Mapping[str, object], where: str)
         raise KwsError(f"{place} takes whole numbers, but {form} draws fractions; use int_uniform or a q_ form")
     if form == "int_uniform" and not all(isinstance(value, int) for value in numbers.values()):
         raise KwsError(f"{place}: int_uniform needs whole numbers as min and max")
-    parameter = Parameter(name, form, numbers=tuple(sorted(numbers.items())))
+    parameter = Parameter(name, form, numbers=numbers)
     if "min" in numbers:
         _check_range(place, form, numbers)
         checked(name, parameter.quantile(0.0), where)
@@ -206,7 +197,7 @@ def _number(place: str, key: str, value: object) -> float:
 
 
 def _bounds(form: str, numbers: Numbers) -> tuple[float, float]:
-    low, high = numbers["min"], numbers["max"]
+    low, high = numbers.get("min", -math.inf), numbers.get("max", math.inf)
     if form == "inv_log_uniform":  # log(1/x) is between min and max
         return math.exp(-high), math.exp(-low)
     if form in EXPONENTS:

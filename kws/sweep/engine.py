@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Protocol
 
 from kws.config import Config
-from kws.errors import KwsError
+from kws.errors import KwsError, NotResumable
 from kws.formatting import one_line
 from kws.metrics import EPOCH, Row
 from kws.sweep import worker
@@ -39,10 +39,9 @@ class RunningTrial:
     config: Config
     process: BaseProcess
     connection: Connection
-    log: Path
     started: float = field(default_factory=time.monotonic)
     row: Row = field(default_factory=dict)
-    failure: worker.Failure | None = None
+    failure: KwsError | None = None
 
     @property
     def seconds(self) -> float:
@@ -80,8 +79,7 @@ class Engine:
                     self.next_claim = time.monotonic() + CLAIM_POLL_S
                     self._fill()
                     self.shared.refresh()
-                    counts = self.shared.counts
-                    if not self.running and counts["finished"] + counts["failed"] == self.sweep.expected:
+                    if not (self.running or self.shared.counts["waiting"] or self.shared.counts["running"]):
                         break
                 self._show()
                 self._poll()
@@ -94,10 +92,7 @@ class Engine:
 
     def _fill(self) -> None:
         """Claim and start trials until `jobs` are running, or none remain."""
-        while len(self.running) < self.jobs and not self.stopped:
-            attempt = self.shared.claim()
-            if attempt is None:
-                return
+        while len(self.running) < self.jobs and not self.stopped and (attempt := self.shared.claim()):
             self._start(attempt)
             self._check_stop()
 
@@ -112,20 +107,15 @@ class Engine:
         if is_finished(self.sweep.run_dir / attempt.run_id):  # the sweep died before it recorded the finished run
             self._finished(attempt, config)
             return
-        log = self.sweep.folder / "logs" / f"{attempt.trial:04d}.log"
-        context = worker.fork_server(config)
-        receiver, sender = context.Pipe(duplex=False)
-        place = os.path.abspath(log), os.getcwd()
-        arguments = (sender, *place, config, attempt.run_id, self.sweep.sweep_id, self.jobs)
-        process = context.Process(target=worker.run_trial, args=arguments, daemon=True)
-        trial = RunningTrial(attempt, config, process, receiver, log)
+        arguments = str(self._log(attempt)), os.getcwd(), config, attempt.run_id, self.sweep.sweep_id, self.jobs
         try:
-            process.start()
-            self.running.append(trial)
-        except (OSError, EOFError) as error:  # the fork server was killed; the next start creates a new one
-            self._died(trial, f"could not be started ({type(error).__name__})")
-        finally:
-            sender.close()
+            process, connection = worker.start_process(config, worker.run_trial, *arguments)
+            self.running.append(RunningTrial(attempt, config, process, connection))
+        except (OSError, EOFError) as error:
+            self._died(attempt, config, f"could not be started ({type(error).__name__})")
+
+    def _log(self, attempt: Attempt) -> Path:
+        return self.sweep.folder / "logs" / f"{attempt.trial:04d}.log"
 
     def _poll(self) -> None:
         """Wait at most POLL_S for messages from the trials or their end, and handle them."""
@@ -145,7 +135,7 @@ class Engine:
         try:
             while trial.connection.poll():
                 message: worker.Message = trial.connection.recv()
-                if isinstance(message, worker.Failure):
+                if isinstance(message, KwsError):
                     trial.failure = message
                     continue
                 trial.row = message
@@ -155,28 +145,29 @@ class Engine:
             pass
 
     def _ended(self, trial: RunningTrial) -> None:
-        code, pid = trial.process.exitcode, trial.process.pid
+        attempt, config, code, pid = trial.attempt, trial.config, trial.process.exitcode, trial.process.pid
         assert code is not None and pid is not None  # it has ended
         if code == 0:
-            self._finished(trial.attempt, trial.config, trial.seconds)
+            self._finished(attempt, config, trial.seconds)
         elif code == worker.FAILED:
-            self._failed(trial, trial.failure or worker.Failure(f"its process exited with status {code}"))
+            self._failed(attempt, config, trial.failure or KwsError(f"its process exited with status {code}"))
         elif code == SERVER_DIED:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
-            self._died(trial, "was lost with the fork server")
+            self._died(attempt, config, "was lost with the fork server")
         elif self.stopped or code > 128:  # preempted: it has written a checkpoint
-            self.shared.give_up(trial.attempt, "preempted")
+            self.shared.give_up(attempt, "preempted")
         else:
-            self._died(trial, f"was killed by signal {-code}" if code < 0 else f"exited with status {code}")
+            how = f"was killed by signal {-code}" if code < 0 else f"exited with status {code}"
+            self._died(attempt, config, how)
 
-    def _died(self, trial: RunningTrial, how: str) -> None:
-        if self.shared.deaths(trial.attempt.trial) + 1 >= MAX_DEATHS:
+    def _died(self, attempt: Attempt, config: Config, how: str) -> None:
+        if self.shared.deaths(attempt.trial) + 1 >= MAX_DEATHS:
             reason = f"its process {how}, {MAX_DEATHS} times in a row without completing an epoch"
-            self._failed(trial, worker.Failure(reason))
+            self._failed(attempt, config, KwsError(reason))
         else:
-            self.shared.give_up(trial.attempt, "died", how)
-            self.display.print_line(f"{trial.config.run_name}: its process {how}; it will be restarted")
+            self.shared.give_up(attempt, "died", how)
+            self.display.print_line(f"{config.run_name}: its process {how}; it will be restarted")
 
     def _finished(self, attempt: Attempt, config: Config, seconds: float | None = None) -> None:
         folder = self.sweep.run_dir / attempt.run_id
@@ -195,12 +186,15 @@ class Engine:
             self.durations.append(seconds)
         self.display.print_line(f"{config.run_name} finished: {self.sweep.metric} {value:.6g} ({folder})")
 
-    def _failed(self, trial: RunningTrial, failure: worker.Failure) -> None:
-        lines = _last_lines(trial.log)
-        reason = failure.reason if failure.resumable else f"{failure.reason} (with --retry-failed)"
-        self.shared.give_up(trial.attempt, "failed", "\n".join([reason, *lines]), fresh=not failure.resumable)
+    def _failed(self, attempt: Attempt, config: Config, failure: KwsError) -> None:
+        log, fresh = self._log(attempt), isinstance(failure, NotResumable)
+        lines: list[str] = []
+        with contextlib.suppress(OSError), open(log, encoding="utf-8", errors="replace") as file:
+            lines.extend(deque((line.rstrip() for line in file if line.strip()), LAST_LINES))
+        reason = f"{failure} (with --retry-failed)" if fresh else str(failure)
+        self.shared.give_up(attempt, "failed", "\n".join([reason, *lines]), fresh)
         self.outcomes.append(False)
-        self.display.print_line(f"{trial.config.run_name} failed: {one_line(reason, 300)}; the end of {trial.log}:")
+        self.display.print_line(f"{config.run_name} failed: {one_line(reason, 300)}; the end of {log}:")
         for line in lines:
             self.display.print_line(f"    {one_line(line, 200)}")
 
@@ -230,21 +224,10 @@ class Engine:
             self._poll()
 
     def _show(self) -> None:
-        self.display.update(self.shared.counts, self.running, self._seconds_left(self.shared.counts))
-
-    def _seconds_left(self, counts: Mapping[str, int]) -> float | None:
-        """Return an estimate from the trials that finished here, None before the first."""
-        if not self.durations:
-            return None
-        mean = sum(self.durations) / len(self.durations)
-        done = sum(min(trial.seconds, mean) for trial in self.running)
-        left = (self.sweep.expected - counts["finished"] - counts["failed"]) * mean - done
-        return max(left, 0) / max(len(self.running), counts["running"], 1)
-
-
-def _last_lines(path: Path) -> list[str]:
-    try:
-        with open(path, encoding="utf-8", errors="replace") as file:
-            return list(deque((line.rstrip() for line in file if line.strip()), LAST_LINES))
-    except OSError:
-        return []
+        counts, seconds_left = self.shared.counts, None
+        if self.durations:  # estimated from the trials that finished here
+            mean = sum(self.durations) / len(self.durations)
+            done = sum(min(trial.seconds, mean) for trial in self.running)
+            left = (counts["waiting"] + counts["running"]) * mean - done
+            seconds_left = max(left, 0) / max(len(self.running), counts["running"], 1)
+        self.display.update(counts, self.running, seconds_left)

@@ -2,6 +2,7 @@
 
 import fcntl
 import os
+import re
 import time
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
@@ -60,19 +61,35 @@ def storage_errors() -> Iterator[None]:
         raise KwsError(f"--storage: the database connection failed ({reason}); re-run the command to resume") from error
 
 
-def has_storage(sweep: Sweep, storage: str | None) -> bool:
-    """Whether the sweep's journal exists; a database is assumed to exist."""
-    return _is_url(storage) or _journal_path(sweep, storage).exists()
-
-
 def open_storage(sweep: Sweep, storage: str | None, read_only: bool) -> BaseStorage:
     """Return the Optuna storage for a database URL or the path of a journal file; by default the sweep's own journal.
 
-    read_only: do not change an existing journal. Raises KwsError if it cannot be used.
+    read_only: do not change an existing journal, and raise KeyError if there is none. Raises KwsError if it cannot be
+    used.
     """
-    if storage and _is_url(storage):
+    if storage and "://" in storage:
         return _open_database(storage)
-    return _open_journal(_journal_path(sweep, storage), read_only)
+    path = Path(os.path.abspath(storage or sweep.folder / "journal.log"))
+    if read_only and not path.exists():
+        raise KeyError(str(path))
+    not_a_journal = f"{path}: is not a sweep journal"
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if path.exists():  # the lock removes an incomplete last line: not from a foreign file
+            with open(path, "rb") as file:
+                if not JOURNAL_START.startswith(file.read(len(JOURNAL_START))):
+                    raise KwsError(f"{not_a_journal}; choose another --storage")
+        lock = JournalLock(path)
+        backend = JournalFileBackend(str(path), lock_obj=lock)
+        if not read_only:
+            lock.acquire()
+            lock.release()
+        return JournalStorage(backend)
+    except OSError as error:
+        problem = f"{path}: the sweep's journal cannot be used ({error.strerror})"
+        raise KwsError(f"{problem}; choose another place with --storage") from error
+    except (ValueError, KeyError) as error:
+        raise KwsError(f"{not_a_journal} ({one_line(error)}); choose another --storage") from error
 
 
 def read_trials(
@@ -95,68 +112,25 @@ def read_trials(
         yield storage.get_trial(optuna_id)
 
 
-def _is_url(storage: str | None) -> bool:
-    return storage is not None and "://" in storage
-
-
-def _journal_path(sweep: Sweep, storage: str | None) -> Path:
-    return Path(os.path.abspath(storage or sweep.folder / "journal.log"))
-
-
-def _open_journal(path: Path, read_only: bool) -> JournalStorage:
-    not_a_journal = f"{path}: is not a sweep journal"
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        if not _may_be_journal(path):  # the lock removes an incomplete last line: not from a foreign file
-            raise KwsError(f"{not_a_journal}; choose another --storage")
-        lock = JournalLock(path)
-        backend = JournalFileBackend(str(path), lock_obj=lock)
-        if not read_only:
-            lock.acquire()
-            lock.release()
-        return JournalStorage(backend)
-    except OSError as error:
-        problem = f"{path}: the sweep's journal cannot be used ({error.strerror})"
-        raise KwsError(f"{problem}; choose another place with --storage") from error
-    except (ValueError, KeyError) as error:
-        raise KwsError(f"{not_a_journal} ({one_line(error)}); choose another --storage") from error
-
-
-def _may_be_journal(path: Path) -> bool:
-    if not path.exists():
-        return True
-    with open(path, "rb") as file:
-        return JOURNAL_START.startswith(file.read(len(JOURNAL_START)))
-
-
-def _open_database(url: str) -> optuna.storages.RDBStorage:
+def _open_database(url: str, attempts: int = CONNECT_ATTEMPTS) -> optuna.storages.RDBStorage:
     import sqlalchemy.exc
 
-    attempts = 0
-    while True:
-        try:
-            return optuna.storages.RDBStorage(_with_driver(url), engine_kwargs={"pool_pre_ping": True})
-        except ImportError as error:
-            raise KwsError(
-                f"--storage: no driver for {url.partition(':')[0]} is installed ({one_line(error)}); "
-                "for PostgreSQL: pip install psycopg2-binary"
-            ) from error
-        except (sqlalchemy.exc.IntegrityError, sqlalchemy.exc.ProgrammingError) as error:
-            # Two workers that find an empty database create its tables at once; the slower one fails and tries again.
-            attempts += 1
-            if attempts == CONNECT_ATTEMPTS:
-                raise KwsError(f"--storage: the database reports: {_database_problem(error)}") from error
-            time.sleep(0.2)
-        except (sqlalchemy.exc.SQLAlchemyError, RuntimeError, ValueError) as error:
-            raise KwsError(f"--storage: the database cannot be used: {_database_problem(error)}") from error
-
-
-def _with_driver(url: str) -> str:
     # SQLAlchemy's default driver for postgresql:// depends on its version: choose the one that is installed.
-    scheme, separator, rest = url.partition("://")
-    if scheme in ("postgresql", "postgres"):
-        scheme = "postgresql+psycopg" if find_spec("psycopg") else "postgresql+psycopg2"
-    return scheme + separator + rest
+    driver = "psycopg" if find_spec("psycopg") else "psycopg2"
+    with_driver = re.sub("^postgres(ql)?://", f"postgresql+{driver}://", url)
+    try:
+        return optuna.storages.RDBStorage(with_driver, engine_kwargs={"pool_pre_ping": True})
+    except ImportError as error:
+        problem = f"no driver for {url.partition(':')[0]} is installed ({one_line(error)})"
+        raise KwsError(f"--storage: {problem}; for PostgreSQL: pip install psycopg2-binary") from error
+    except (sqlalchemy.exc.IntegrityError, sqlalchemy.exc.ProgrammingError) as error:
+        # Two workers that find an empty database create its tables at once; the slower one fails and tries again.
+        if attempts == 1:
+            raise KwsError(f"--storage: the database reports: {_database_problem(error)}") from error
+        time.sleep(0.2)
+        return _open_database(url, attempts - 1)
+    except (sqlalchemy.exc.SQLAlchemyError, RuntimeError, ValueError) as error:
+        raise KwsError(f"--storage: the database cannot be used: {_database_problem(error)}") from error
 
 
 def _database_problem(error: BaseException) -> str:

@@ -1,6 +1,7 @@
 """Runs a sweep file without a server: every trial is an ordinary run in its own process, done once and resumable."""
 
 import signal
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, replace
@@ -40,9 +41,7 @@ class Status:
     @property
     def exit_status(self) -> int:
         """0 if every trial is finished, 1 if trials failed or are missing, 128 + signal after a signal."""
-        if self.signal:
-            return 128 + self.signal
-        return 0 if self.finished == self.expected else 1
+        return 128 + self.signal if self.signal else int(self.finished < self.expected)
 
 
 def run(
@@ -71,7 +70,9 @@ def run(
     jobs = usable_cpus() if jobs is None else jobs
     if not 1 <= jobs <= 1024:
         raise KwsError(f"--jobs: is {jobs}, but must be between 1 and 1024")
-    _check_data(sweep)
+    if not any(name in sweep.searched for name in DATA_SETTINGS):  # else each trial reports its own missing data
+        config = sweep.data_config({})
+        find(config.data_dir, config.data, config.words)
     check_temporary_folder()
     check_mode()
     import yaml
@@ -100,44 +101,31 @@ def status(
 ) -> Status:
     """Return the Status of a sweep as recorded; nothing is started or written, and data are not compared."""
     sweep = load_sweep(path, assignments, count)
-    from kws.sweep.journal import has_storage, storage_errors
+    from kws.sweep.journal import storage_errors
     from kws.sweep.review import review
     from kws.sweep.storage import SharedSweep
 
-    if not has_storage(sweep, storage):
-        return _status(sweep, {})
     with storage_errors():
         try:
             shared = SharedSweep(sweep, storage, read_only=True)
-        except KeyError:  # the storage is of other sweeps
+        except KeyError:  # the sweep was not started
             return _status(sweep, {})
-        notices = review(sweep, shared)
-        return replace(_status(sweep, shared.states()), notices=tuple(notices))
-
-
-def _check_data(sweep: Sweep) -> None:
-    """Raise KwsError if the sweep's data set is missing, instead of one failure per trial."""
-    if any(name in sweep.searched for name in DATA_SETTINGS):
-        return  # trials with several data sets: each reports its own
-    config = sweep.data_config({})
-    find(config.data_dir, config.data, config.words)
+        notices = tuple(review(sweep, shared))
+        return replace(_status(sweep, shared.states()), notices=notices)
 
 
 def _status(sweep: Sweep, states: Mapping[int, "TrialStatus"]) -> Status:
-    counts = {"finished": 0, "running": 0}
+    counts = Counter(known.state for known in states.values())
     failed: dict[str, str] = {}
     missing: list[str] = []
     for trial in range(sweep.expected):
         known = states.get(trial)
-        if known and known.state in counts:
-            counts[known.state] += 1
-            continue
         attributes = known.last.user_attrs if known and known.last else {}
-        name = _name(sweep, trial, attributes.get("overrides"))
         if known and known.state == "failed":
+            name = _name(sweep, trial, attributes.get("overrides"))
             failed[name] = attributes.get("error", "").partition("\n")[0]
-        else:
-            missing.append(name)
+        elif not known or known.state == "waiting":
+            missing.append(_name(sweep, trial, attributes.get("overrides")))
     return Status(sweep.sweep_id, sweep.expected, counts["finished"], counts["running"], failed, tuple(missing))
 
 

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from kws import metrics
 from kws.config import SETTINGS, Config, checked, resolve, setting_name, suggestion
@@ -17,8 +17,6 @@ from kws.errors import KwsError
 from kws.files import read_yaml
 from kws.formatting import one_line
 from kws.sweep.distributions import MAX_TRIALS, Parameter, Value, read_parameter
-
-Goal = Literal["minimize", "maximize"]
 
 METHODS = ("grid", "random", "bayes")
 # The top-level keys of W&B's schema, as `wandb sweep` accepts them.
@@ -37,20 +35,33 @@ LOCAL = ("run_dir", "device", "threads", "entity")
 class Sweep:
     """A checked sweep: its trials are numbered from 0 to `expected` - 1.
 
-    `sweep_id` is a hash of everything that determines the trials' runs. The number of trials is not part of it, so
-    that a random or bayes sweep continues when its run_cap or --count is raised.
+    Its name in the folder of sweeps, `sweep_id`, does not depend on `expected`: a random or bayes sweep continues when
+    its run_cap or --count is raised.
     """
 
     path: str
-    sweep_id: str
     name: str
     method: str
     metric: str
-    goal: Goal
+    goal: str  # "minimize" or "maximize"
     parameters: dict[str, Parameter]
     expected: int
     run_dir: Path
     content: dict[str, Any]
+
+    @cached_property
+    def sweep_id(self) -> str:
+        """A hash of everything that determines the trials' runs."""
+        swept = {
+            key: [item.form, item.values, item.probabilities, sorted(item.numbers.items())]
+            for key, item in self.parameters.items()
+            if key not in LOCAL or not item.is_fixed
+        }
+        # The defaults count too: when one changes with a release, old runs and new ones are not one sweep.
+        defaults = {key: value for key, value in Config().as_dict().items() if key not in (*LOCAL, "data_dir", *swept)}
+        # So does the order of the settings, which numbers the trials.
+        text = json.dumps([self.name, self.method, self.metric, self.goal, swept, defaults])
+        return hashlib.sha256(text.encode()).hexdigest()[:8]
 
     @property
     def folder(self) -> Path:
@@ -114,11 +125,9 @@ def load_sweep(path: str | Path, assignments: Iterable[str] = (), count: int | N
     specs = _parameter_specs(path, content, assignments)
     parameters = _parameters(path, specs, method)
     metric, goal = _metric(path, content, method)
-    name = _text(path, content, "name") or Path(path).stem
     sweep = Sweep(
         path=path,
-        sweep_id=_sweep_id(name, method, metric, goal, parameters),
-        name=name,
+        name=_text(path, content, "name") or Path(path).stem,
         method=method,
         metric=metric,
         goal=goal,
@@ -197,7 +206,7 @@ def _parameters(path: str, specs: Mapping[str, Any], method: str) -> dict[str, P
     return {name: parameters[name] for name in ("seed", *SETTINGS) if name in parameters}
 
 
-def _metric(path: str, content: Mapping[str, Any], method: str) -> tuple[str, Goal]:
+def _metric(path: str, content: Mapping[str, Any], method: str) -> tuple[str, str]:
     metric = content.get("metric")
     if metric is None:
         if method == "bayes":
@@ -212,9 +221,9 @@ def _metric(path: str, content: Mapping[str, Any], method: str) -> tuple[str, Go
     known = (*metrics.SUMMARY_METRICS, *metrics.EPOCH_METRICS[1:])
     if name not in known:
         raise KwsError(f"{path}: metric: runs do not log {one_line(name)!r}; {suggestion(name, known)}")
-    if goal == "minimize" or goal == "maximize":
-        return name, goal
-    raise KwsError(f"{path}: metric: goal is {one_line(goal)!r}, but must be minimize or maximize")
+    if goal not in ("minimize", "maximize"):
+        raise KwsError(f"{path}: metric: goal is {one_line(goal)!r}, but must be minimize or maximize")
+    return name, goal
 
 
 def _expected(
@@ -253,19 +262,6 @@ def _check_grid(sweep: Sweep) -> None:
     for item, reason in reasons.items():
         if item not in valid:
             raise KwsError(f"{sweep.path}: no trial is possible: {reason}")
-
-
-def _sweep_id(name: str, method: str, metric: str, goal: Goal, parameters: Mapping[str, Parameter]) -> str:
-    swept = {
-        key: [item.form, item.values, item.probabilities, item.numbers]
-        for key, item in parameters.items()
-        if key not in LOCAL or not item.is_fixed
-    }
-    # The defaults count too: when one changes with a release, old runs and new ones are not one sweep.
-    defaults = {key: value for key, value in Config().as_dict().items() if key not in (*LOCAL, "data_dir", *swept)}
-    # So does the order of the settings, which numbers the trials.
-    text = json.dumps([name, method, metric, goal, swept, defaults])
-    return hashlib.sha256(text.encode()).hexdigest()[:8]
 
 
 def _text(path: str, content: Mapping[str, Any], key: str) -> str | None:

@@ -13,12 +13,14 @@ import platform
 import secrets
 import time
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Collection
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Literal
 
 import optuna
 from optuna.exceptions import UpdateFinishedTrialError
+from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial
 from optuna.trial import TrialState as OptunaState
 
@@ -70,24 +72,21 @@ class SharedSweep:
         self.worker = secrets.token_hex(6)
         self._stale_s = stale_s
         self._owned: set[int] = set()  # Optuna ids of this worker's attempts
-        self._heartbeats: dict[str, float] = {}
         self._beats: dict[str, tuple[float | None, float]] = {}  # worker -> its heartbeat, and when that was first seen
         self._last_heartbeat: float = -HEARTBEAT_S
         self.counts: Counter[str] = Counter({"waiting": sweep.expected})
         self._statuses: dict[int, TrialStatus] = {}  # of the trials that were attempted
         self._waiting = list(range(sweep.expected))  # a heap of all waiting trials; others in it are skipped
         self._attempts: dict[int, dict[int, FrozenTrial]] = {}  # trial -> its attempts by number, oldest first
-        self._running: set[int] = set()  # numbers of the attempts that had not ended
+        self._running: list[int] = []  # numbers of the attempts that had not ended
         self._read = 0  # all attempts with lower numbers were read
         self._retried: set[int] = set()  # numbers of attempts that no longer count
         self._storage = open_storage(sweep, storage, read_only)
         name = f"kws-{sweep.sweep_id}"
-        if read_only:
-            self._study = optuna.load_study(storage=self._storage, study_name=name)
-        else:
-            self._study = optuna.create_study(
-                storage=self._storage, study_name=name, direction=sweep.goal, load_if_exists=True
-            )
+        if not read_only:
+            goal = StudyDirection[sweep.goal.upper()]
+            optuna.create_study(storage=self._storage, study_name=name, direction=goal, load_if_exists=True)
+        self._study = optuna.load_study(storage=self._storage, study_name=name)
         self._study_id = self._storage.get_study_id_from_name(name)
         self.refresh()
 
@@ -100,19 +99,14 @@ class SharedSweep:
     def refresh(self) -> None:
         """Read the attempts that are new, or had not ended before: those that have never change."""
         self._heartbeats = self._study.user_attrs
-        changed = set()
-        for attempt in read_trials(self._storage, self._study, self._study_id, sorted(self._running), self._read):
-            trial = attempt.user_attrs["trial"]
-            self._attempts.setdefault(trial, {})[attempt.number] = attempt
-            if attempt.state.is_finished():
-                self._running.discard(attempt.number)
-            else:
-                self._running.add(attempt.number)
-            self._read = max(self._read, attempt.number + 1)
-            changed.add(trial)
-        self._update(changed)
+        found = list(read_trials(self._storage, self._study, self._study_id, self._running, self._read))
+        for attempt in found:
+            self._attempts.setdefault(attempt.user_attrs["trial"], {})[attempt.number] = attempt
+        self._read += len(found) - len(self._running)
+        self._running = [attempt.number for attempt in found if not attempt.state.is_finished()]
+        self._update({attempt.user_attrs["trial"] for attempt in found})
 
-    def _update(self, trials: Iterable[int]) -> None:
+    def _update(self, trials: Collection[int]) -> None:
         for trial in trials:
             if trial >= self.sweep.expected:  # a larger --count was used before
                 continue
@@ -152,9 +146,8 @@ class SharedSweep:
             if status.state == "finished"
         }
 
-    def retry(self, trials: Iterable[int]) -> None:
+    def retry(self, trials: Collection[int]) -> None:
         """Let finished or failed trials be run again by this worker: they are waiting now."""
-        trials = list(trials)
         for trial in trials:
             ended = (attempt for attempt in self._attempts[trial].values() if attempt.state.is_finished())
             self._retried.update(attempt.number for attempt in ended)
@@ -171,10 +164,7 @@ class SharedSweep:
         return None
 
     def finish(self, attempt: Attempt, value: float, code: Code, fingerprint: str) -> bool:
-        """Record a finished trial: its metric, and the code and data that it was made with.
-
-        Returns whether this worker still owned the attempt.
-        """
+        """Record a finished trial: its metric, code and data. Return whether this worker still owned the attempt."""
         self._set(attempt.optuna_id, "made_with", {"code": list(code), "fingerprint": fingerprint})
         return self._end(attempt.optuna_id, "finished", value)
 
@@ -211,14 +201,16 @@ class SharedSweep:
         overrides: dict[str, Value] | None = last.user_attrs.get("overrides") if last else None
         if overrides is None and self.sweep.method != "bayes":
             overrides = self.sweep.overrides(trial)
-        run_id = self._run_to_resume(last) or secrets.token_hex(4)
-        place = {"host": platform.node(), "run_dir": os.path.abspath(self.sweep.run_dir)}
+        run_id = last.user_attrs["run_id"] if last else ""
+        ended = last is None or last.state is OptunaState.COMPLETE or last.user_attrs.get("fresh")
+        if ended or not (self.sweep.run_dir / run_id).is_dir():  # the run of an unreachable folder cannot be resumed
+            run_id = secrets.token_hex(4)
         template = optuna.trial.create_trial(
             state=OptunaState.RUNNING,
             params=last.params if last else None,
             distributions=last.distributions if last else None,
             user_attrs={"trial": trial, "run_id": run_id, "worker": self.worker, "overrides": overrides}
-            | place
+            | {"host": platform.node(), "run_dir": os.path.abspath(self.sweep.run_dir)}
             | {"scope": process_scope(), "pid": os.getpid(), "started": process_started(os.getpid())},
         )
         optuna_id = self._storage.create_new_trial(self._study_id, template)
@@ -226,21 +218,13 @@ class SharedSweep:
         number = self._storage.get_trial(optuna_id).number
         self.refresh()
         for other in self._attempts[trial].values():
-            earlier = other.number < number and not other.state.is_finished()
-            if self._counts_as_finished(other) or earlier:
+            if self._counts_as_finished(other) or (other.number < number and not other.state.is_finished()):
                 self._end(optuna_id, "dropped")
                 return None
         if overrides is None:
             overrides = self._suggest(trial, optuna_id)
             self._set(optuna_id, "overrides", overrides)
         return Attempt(trial, optuna_id, run_id, overrides)
-
-    def _run_to_resume(self, last: FrozenTrial | None) -> str:
-        """Return the id of an interrupted run whose run folder is reachable from here, "" if there is none."""
-        if last is None or last.state is OptunaState.COMPLETE or last.user_attrs.get("fresh"):
-            return ""
-        run_id: str = last.user_attrs["run_id"]
-        return run_id if (self.sweep.run_dir / run_id).is_dir() else ""
 
     def _suggest(self, trial: int, optuna_id: int) -> dict[str, Value]:
         # One seed per trial: workers that share a sweep must not all draw the same points.
@@ -272,18 +256,15 @@ class SharedSweep:
         return time.monotonic() - since > self._stale_s
 
     def _set(self, optuna_id: int, key: str, value: Any) -> bool:
-        try:
+        with suppress(UpdateFinishedTrialError):  # another worker marked this one as stale and took over the trial
             self._storage.set_trial_user_attr(optuna_id, key, value)
-        except UpdateFinishedTrialError:
-            return False
-        return True
+            return True
+        return False
 
     def _end(self, optuna_id: int, ended: Ended, value: float | None = None) -> bool:
         self._owned.discard(optuna_id)
         state, values = (OptunaState.FAIL, None) if value is None else (OptunaState.COMPLETE, [value])
-        if not self._set(optuna_id, "ended", ended):
-            return False
-        try:
+        with suppress(UpdateFinishedTrialError):
+            self._storage.set_trial_user_attr(optuna_id, "ended", ended)
             return self._storage.set_trial_state_values(optuna_id, state, values)
-        except UpdateFinishedTrialError:  # another worker marked this one as stale and took over the trial
-            return False
+        return False

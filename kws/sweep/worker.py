@@ -11,11 +11,10 @@ import sys
 import tempfile
 import threading
 import traceback
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
 from io import BufferedWriter
 from multiprocessing.connection import Connection
-from multiprocessing.context import ForkServerContext
+from multiprocessing.process import BaseProcess
 
 from kws.config import Config
 from kws.errors import KwsError, NotResumable, notify
@@ -24,17 +23,7 @@ from kws.metrics import Row
 FAILED = 1  # exit status; a preempted trial exits with 128 + signal, as kws train does
 LONGEST_TEMPORARY = 71  # bytes; /pymp-…/listener-… makes it the path of a socket: at most 103 on macOS, 107 on Linux
 DATA_VARIABLE = "KWS_SWEEP_DATA"  # passes the data set to the fork server, which takes no arguments
-
-
-@dataclass(frozen=True)
-class Failure:
-    """Why a trial failed. `resumable` is False if the cause is its checkpoint."""
-
-    reason: str
-    resumable: bool = True
-
-
-Message = Row | Failure  # from a trial to the engine: the row of each epoch, or one Failure before it exits
+Message = Row | KwsError  # from a trial to the engine: the row of each epoch, or why it exits with FAILED
 
 
 def check_temporary_folder() -> None:
@@ -47,20 +36,25 @@ def check_temporary_folder() -> None:
         )
 
 
-def fork_server(config: Config) -> ForkServerContext:
-    """Return the multiprocessing context whose processes are forked from a server with all modules and `config`'s data.
+def start_process(config: Config, target: Callable[..., None], *arguments: object) -> tuple[BaseProcess, Connection]:
+    """Start `target(connection, *arguments)`, forked from a server that has all modules and `config`'s data.
 
-    A process has one server, started with its first child process and not changed afterwards; trials with other data
-    read their data themselves.
+    Returns the process and the connection that receives what it sends. A process has one server, started with its
+    first child process and not changed afterwards; trials with other data read their data themselves. Raises OSError
+    or EOFError if the server was killed; the next call starts a new one.
     """
     os.environ[DATA_VARIABLE] = json.dumps([config.data_dir, config.data, config.words])
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["kws.sweep.preload"])
-    return context
+    receiver, sender = context.Pipe(duplex=False)
+    with sender:
+        process = context.Process(target=target, args=(sender, *arguments), daemon=True)
+        process.start()
+    return process, receiver
 
 
 def run_trial(
-    connection: Connection, log_path: str, directory: str, config: Config, run_id: str, sweep_id: str | None, jobs: int
+    connection: Connection, log_path: str, directory: str, config: Config, run_id: str, sweep_id: str, jobs: int
 ) -> None:
     """Train `config` as run `run_id` in `directory`, resuming from its last checkpoint. `jobs`: trials at once.
 
@@ -78,35 +72,30 @@ def run_trial(
         with _temporary_files():
             train(config, run_id, True, sweep_id, on_epoch=connection.send, concurrent_jobs=jobs)
     except Exception as error:
-        reason = str(error)
         if not isinstance(error, KwsError):
             traceback.print_exc()
-            reason = f"{type(error).__name__}: {error}".splitlines()[0]
-        notify(reason)
-        connection.send(Failure(reason, resumable=not isinstance(error, NotResumable)))
+            error = KwsError(f"{type(error).__name__}: {error}".splitlines()[0])
+        notify(str(error))
+        kind = NotResumable if isinstance(error, NotResumable) else KwsError  # to receive a subclass may import torch
+        connection.send(kind(str(error)))
         sys.exit(FAILED)
 
 
 def data_fingerprint(config: Config) -> str | None:
     """Return the fingerprint of `config`'s data, None if they cannot be read. A child process reads them."""
-    context = fork_server(config)
-    receiver, sender = context.Pipe(duplex=False)
-    arguments = (sender, config.data_dir, config.data, config.words)
-    process = context.Process(target=_send_fingerprint, args=arguments, daemon=True)
     try:
-        process.start()
-        sender.close()
+        _, receiver = start_process(config, _send_fingerprint, config)
         return str(receiver.recv())
     except (EOFError, OSError):  # each trial meets the same problem and reports it
         return None
 
 
-def _send_fingerprint(connection: Connection, data_dir: str, data: str, words: tuple[str, str]) -> None:
+def _send_fingerprint(connection: Connection, config: Config) -> None:
     os.setsid()  # as in run_trial
     from kws.data.corpus import load
 
     with contextlib.suppress(Exception):
-        connection.send(load(data_dir, data, words).fingerprint)
+        connection.send(load(config.data_dir, config.data, config.words).fingerprint)
 
 
 @contextlib.contextmanager
