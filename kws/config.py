@@ -60,7 +60,7 @@ class Config:
     noise_prob: float = _setting(0.8, "augmentation: share of clips with background noise", 0.0, 1.0)
     noise_level: float = _setting(0.1, "augmentation: maximum factor on the noise recording", 0.0, 1.0)
     gain_db: float = _setting(6.0, "augmentation: maximum gain and attenuation in dB", 0.0, 40.0)
-    speed_perturb: float = _setting(0.0, "augmentation: maximum relative speed perturbation", 0.0, 0.5)
+    speed_perturb: float = _setting(0.15, "augmentation: maximum relative speed perturbation", 0.0, 0.5)
     time_mask_ms: float = _setting(300.0, "augmentation: maximum time-mask length in ms", 0.0, 1000.0)
     device: str = _setting("auto", "where to compute", choices=("auto", "cpu", "cuda", "mps"))
     threads: int = _setting(1, "CPU threads; results may differ in rounding with another number", 1, 1024)

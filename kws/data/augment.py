@@ -138,11 +138,13 @@ class SpectralAugmentation:
         frames = middle + (self.frames - middle) * speed[:, None]
         hz = _mel_to_hz((self.bands + 1) * self.mel_step)
         bands = _hz_to_mel(hz / speed[:, None]) / self.mel_step - 1
-        x = _to_grid(frames, self.n_frames)[:, None].expand(-1, self.n_mels, -1)
-        y = _to_grid(bands, self.n_mels)[:, :, None].expand(-1, -1, self.n_frames)
+        size = (len(speed), self.n_frames, self.n_mels)
+        x = _to_grid(bands, self.n_mels)[:, None, :].expand(size)
+        y = _to_grid(frames, self.n_frames)[:, :, None].expand(size)
+        # Frame by frame, as features are stored and the network takes them.
         return torch.nn.functional.grid_sample(
-            log_mel[:, None], torch.stack((x, y), -1), mode="bilinear", padding_mode="border", align_corners=True
-        )[:, 0]
+            log_mel.transpose(1, 2)[:, None], torch.stack((x, y), -1), padding_mode="border", align_corners=True
+        )[:, 0].transpose(1, 2)
 
 
 def _uniform(low: float, high: float, like: Tensor, generator: torch.Generator) -> Tensor:
