@@ -15,6 +15,7 @@ from kws.errors import KwsError
 CHUNK = 256  # clips whose spectra are computed at once
 PHASES = 4  # shifts within a frame
 CROSS_TERMS = 50_000  # frames of random cross terms to start at
+SPEEDS = 256  # to choose from
 
 
 class LogMelLayer(Protocol):
@@ -97,8 +98,9 @@ class Augmentation:
             level *= _uniform(0, 1, rows, generator) < config.noise_prob
             noise = self.noise.index_select(0, start).mul_(level.square()[:, None])
             first = self.n_mels * int(torch.randint(CROSS_TERMS, (1,), generator=generator))
-            cross = (power * noise).sqrt_().mul_(self.cross_terms[first : first + power.numel()].view_as(power))
-            power.add_(noise).add_(cross)
+            cross_terms = self.cross_terms[first : first + power.numel()].view_as(power)
+            root = (power * noise).sqrt_()
+            power.add_(noise).addcmul_(root, cross_terms)
         log_mel = self.layer.log(power).view(batch, self.n_frames, self.n_mels)
         return self.spectral(log_mel.transpose(1, 2), generator)
 
@@ -112,39 +114,42 @@ class SpectralAugmentation:
     """
 
     def __init__(self, config: Config, layer: LogMelLayer) -> None:
-        self.speed = config.speed_perturb
+        device = layer.mel_filters.device
         self.n_mels, self.n_frames = layer.n_mels, layer.n_frames(N_SAMPLES)
         self.mask_frames = min(config.time_mask_ms / 1000 * SAMPLE_RATE / layer.hop_length, self.n_frames)
-        device = layer.mel_filters.device
         self.frames = torch.arange(self.n_frames, device=device)
-        self.bands = torch.arange(self.n_mels, device=device)
+        speeds = torch.linspace(1 - config.speed_perturb, 1 + config.speed_perturb, SPEEDS)
+        self.grids = self._grids(speeds).to(device) if config.speed_perturb else None
+
+    def _grids(self, speeds: Tensor) -> Tensor:
+        """Return where each frame and band comes from, (speeds, n_frames, n_mels, 2), as grid_sample takes it."""
+        middle = (self.n_frames - 1) / 2
+        frames = middle + (torch.arange(self.n_frames) - middle) * speeds[:, None]
         mel_step = _hz_to_mel(torch.tensor(SAMPLE_RATE / 2)) / (self.n_mels + 1)  # between two bands' centres
-        self.mel_step = mel_step.to(device)
+        hz = _mel_to_hz((torch.arange(self.n_mels) + 1) * mel_step)
+        bands = _hz_to_mel(hz / speeds[:, None]) / mel_step - 1
+        size = (len(speeds), self.n_frames, self.n_mels)
+        x = _to_grid(bands, self.n_mels)[:, None, :].expand(size)
+        y = _to_grid(frames, self.n_frames)[:, :, None].expand(size)
+        return torch.stack((x, y), -1)
 
     def __call__(self, log_mel: Tensor, generator: torch.Generator) -> Tensor:
-        if self.speed:
-            log_mel = self._at_speed(log_mel, _uniform(1 - self.speed, 1 + self.speed, log_mel, generator))
+        by_frame, batch = (
+            log_mel.transpose(1, 2),
+            len(log_mel),
+        )  # as the features are stored, and the network takes them
+        if self.grids is not None:
+            speed = torch.randint(SPEEDS, (batch,), generator=generator).to(log_mel.device)
+            # Between frames and bands it interpolates; edges are replicated.
+            by_frame = torch.nn.functional.grid_sample(
+                by_frame[:, None], self.grids.index_select(0, speed), padding_mode="border", align_corners=True
+            )[:, 0]
         if self.mask_frames:
             length = _uniform(0, 1, log_mel, generator) * self.mask_frames
             start = _uniform(0, 1, log_mel, generator) * (self.n_frames - length)
             masked = (self.frames >= start[:, None]) & (self.frames < (start + length)[:, None])
-            by_frame, mean = log_mel.transpose(1, 2), log_mel.mean(dim=(1, 2))[:, None, None]
-            log_mel = torch.where(masked[:, :, None], mean, by_frame).transpose(1, 2)
-        return log_mel
-
-    def _at_speed(self, log_mel: Tensor, speed: Tensor) -> Tensor:
-        """Return each log-mel at its speed, interpolated between frames and bands; edges are replicated."""
-        middle = (self.n_frames - 1) / 2
-        frames = middle + (self.frames - middle) * speed[:, None]
-        hz = _mel_to_hz((self.bands + 1) * self.mel_step)
-        bands = _hz_to_mel(hz / speed[:, None]) / self.mel_step - 1
-        size = (len(speed), self.n_frames, self.n_mels)
-        x = _to_grid(bands, self.n_mels)[:, None, :].expand(size)
-        y = _to_grid(frames, self.n_frames)[:, :, None].expand(size)
-        # Frame by frame, as features are stored and the network takes them.
-        return torch.nn.functional.grid_sample(
-            log_mel.transpose(1, 2)[:, None], torch.stack((x, y), -1), padding_mode="border", align_corners=True
-        )[:, 0].transpose(1, 2)
+            by_frame = torch.where(masked[:, :, None], by_frame.mean(dim=(1, 2), keepdim=True), by_frame)
+        return by_frame.transpose(1, 2)
 
 
 def _uniform(low: float, high: float, like: Tensor, generator: torch.Generator) -> Tensor:

@@ -80,7 +80,7 @@ class LogMelFilterBanks(nn.Module):
 
     @staticmethod
     def log(mel_power: Tensor) -> Tensor:
-        return torch.log(mel_power + LOG_OFFSET)
+        return (mel_power + LOG_OFFSET).log_()
 
     def _spectrum(self, waveform: Tensor) -> Tensor:
         """(clips, time) to complex (clips, n_frames, n_freqs)."""
