@@ -68,19 +68,20 @@ class Augmentation:
         self.speech = self._seconds(power)
         if self.noisy:
             self.noise = self._seconds(layer.mel_power(to_float(corpus.noise.to(device))[None]))
-            self.cross_terms = self._cross_terms()
+            self.cross_terms = self._cross_terms(min(config.batch_size, len(clips)))
 
     def _seconds(self, power: Tensor) -> Tensor:
         """Return every second of (n, frames, n_mels) as a row (n_frames · n_mels,) of a view."""
         frames = power.numel() // self.n_mels
         return power.as_strided((frames - self.n_frames + 1, self.n_frames * self.n_mels), (self.n_mels, 1))
 
-    def _cross_terms(self) -> Tensor:
+    def _cross_terms(self, largest_batch: int) -> Tensor:
         """Return 2 · cos(angle) / sqrt(K) for random angles: bands side by side, for many frames."""
         filters = self.layer.mel_filters
-        # The number of bins that a filter averages; a Hann window makes 1.5 neighbours one independent bin.
-        bins = (filters.sum(0).square() / filters.square().sum(0) / 1.5).clamp_min(1)
-        frames = CROSS_TERMS + self.config.batch_size * self.n_frames
+        # The number of bins that a filter averages; a Hann window makes 1.5 neighbours one independent bin. With many
+        # bands a filter may cover no bin at all: its power is 0, and so is its cross term.
+        bins = (filters.sum(0).square() / filters.square().sum(0) / 1.5).nan_to_num(1).clamp_min(1)
+        frames = CROSS_TERMS + largest_batch * self.n_frames
         generator = torch.Generator().manual_seed(self.config.seed)
         angles = 2 * math.pi * torch.rand(frames, self.n_mels, generator=generator)
         return (2 * angles.cos().to(filters.device) / bins.sqrt()).flatten()

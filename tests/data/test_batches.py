@@ -170,3 +170,11 @@ def test_augmentation_does_not_change_the_corpus(data_dir):
 
 def test_int16_becomes_floats_in_minus_one_to_one():
     assert to_float(torch.tensor([-32768, 0, 16384], dtype=torch.int16)).tolist() == [-1.0, 0.0, 0.5]
+
+
+@pytest.mark.filterwarnings("ignore:At least one mel filterbank has all zero values")
+def test_a_mel_filter_that_covers_no_bin_leaves_the_features_finite():
+    layer = LogMelFilterBanks(n_mels=128)
+    assert (layer.mel_filters.sum(0) == 0).any()
+    batches = TrainingBatches(config(n_mels=128, noise_prob=1), corpus(), layer)
+    assert all(log_mels.isfinite().all() for log_mels, _ in batches.epoch(epoch_generator(0, 1)))
