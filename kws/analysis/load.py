@@ -82,6 +82,7 @@ def _read_run(folder: Path, sweeps: Sweeps) -> RunRecord | Excluded:
         if not run_folder.has_summary(folder):
             return Excluded(name, str(folder), study, "unfinished: it has no summary.json")
         summary = run_folder.read_summary(folder)
+        predictions = run_folder.read_predictions(folder)
         run = RunRecord(
             run_id=str(config.get("run_id") or folder.name),
             name=name,
@@ -89,7 +90,8 @@ def _read_run(folder: Path, sweeps: Sweeps) -> RunRecord | Excluded:
             config=config,
             summary=finite_numbers(summary),
             history=run_folder.read_history(folder),
-            predictions=run_folder.read_predictions(folder),
+            predictions=predictions[run_folder.TEST],
+            val_predictions=predictions[run_folder.VALIDATION],
             layers=run_folder.read_layers(folder),
             sweep_id=str(config.get("sweep_id") or ""),
         )

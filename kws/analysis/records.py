@@ -34,7 +34,8 @@ class RunRecord:
     config: dict[str, Any]  # settings (of a run that counts: with the settings' own types) and provenance
     summary: metrics.Summary
     history: dict[str, list[float]]  # metric -> values, one per epoch
-    predictions: Predictions = field(default_factory=dict)  # {} if not recorded
+    predictions: Predictions = field(default_factory=dict)  # of the test clips; {} if not recorded
+    val_predictions: Predictions = field(default_factory=dict)  # of the validation clips; {} if not recorded
     layers: list[dict[str, str]] = field(default_factory=list)  # rows of layer, output_shape, params, macs
     sweep_id: str = ""
 

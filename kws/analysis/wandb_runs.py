@@ -72,7 +72,8 @@ def _read_run(remote: Any, sweep_id: str) -> RunRecord | Excluded:
         with tempfile.TemporaryDirectory() as folder:
             for file in remote.files(names=[run_folder.PREDICTIONS, run_folder.LAYERS]):
                 file.download(root=folder, replace=True)
-            run.predictions = run_folder.read_predictions(Path(folder))
+            predictions = run_folder.read_predictions(Path(folder))
+            run.predictions, run.val_predictions = predictions[run_folder.TEST], predictions[run_folder.VALIDATION]
             run.layers = run_folder.read_layers(Path(folder))
     return checked(run, remote.state)
 

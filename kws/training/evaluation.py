@@ -1,5 +1,6 @@
 """The evaluation of a network on a split: loss, accuracy, misclassified clips, ROC and precision-recall curves."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
@@ -40,6 +41,10 @@ class Evaluation:
         """Rows of the misclassified clips, the most confident mistake first."""
         rows = torch.nonzero(self.predictions != self.labels).flatten().tolist()
         return sorted(rows, key=lambda row: -abs(float(self.probabilities[row]) - 0.5))
+
+    def rows(self) -> Iterator[tuple[str, int, float]]:
+        """Return (clip, label, probability of label 1) of each clip."""
+        return zip(self.clips, self.labels.int().tolist(), self.probabilities.tolist(), strict=True)
 
     def roc(self) -> Curve:
         """Return [(false positive rate, true positive rate), …] where the curve turns, from (0, 0) to (1, 1)."""

@@ -211,12 +211,13 @@ class TrainingRun:
         return float(losses.sum() / clips), float(correct / clips)
 
     def _test(self) -> Summary:
-        """Test the epoch that was best on validation; log and write the results; return the summary."""
+        """Test the weights that were best on validation; log and write the results; return the summary."""
         context, folder, tracker = self.context, self.folder, self.tracker
         context.model.load_state_dict(self.best["model"])
         test = evaluate(context.model, context.corpus.testing, context.test_features)
         costs = complexity.measure(context.model)
-        folder.write_predictions(zip(test.clips, test.labels.int().tolist(), test.probabilities.tolist(), strict=True))
+        validation = evaluate(context.model, context.corpus.validation, context.validation_features)
+        folder.write_predictions(validation.rows(), test.rows())
         folder.write_layers(costs.layers)
         shown = to_float(context.corpus.testing.waveforms[test.misclassified[:MISCLASSIFIED_SHOWN]])
         with torch.no_grad():

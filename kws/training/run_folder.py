@@ -26,10 +26,11 @@ BEST_CHECKPOINT = "best.pt"
 LAST_CHECKPOINT = "last.pt"
 LOCK = ".lock"
 
-PREDICTIONS_HEADER = ("clip", "label", "probability")
+PREDICTIONS_HEADER = ("split", "clip", "label", "probability")
 LAYERS_HEADER = ("layer", "output_shape", "params", "macs")
 
 Predictions = dict[str, tuple[int, float]]  # clip -> (label, probability of label 1)
+VALIDATION, TEST = "validation", "test"  # the splits of predictions.csv
 
 
 class RunFolder:
@@ -80,9 +81,10 @@ class RunFolder:
     def write_rows(self, rows: Sequence[Row]) -> None:
         self._write_csv(METRICS, EPOCH_METRICS, ([row[name] for name in EPOCH_METRICS] for row in rows))
 
-    def write_predictions(self, rows: Iterable[Sequence[Any]]) -> None:
-        """Write rows of (clip, label, probability of label 1)."""
-        self._write_csv(PREDICTIONS, PREDICTIONS_HEADER, rows)
+    def write_predictions(self, validation: Iterable[Sequence[Any]], test: Iterable[Sequence[Any]]) -> None:
+        """Write rows of (clip, label, probability of label 1) of the validation and the test clips."""
+        splits = ((VALIDATION, validation), (TEST, test))
+        self._write_csv(PREDICTIONS, PREDICTIONS_HEADER, ((name, *row) for name, rows in splits for row in rows))
 
     def write_layers(self, rows: Iterable[Sequence[Any]]) -> None:
         """Write rows of (name, output shape, parameters, MACs) of the network's layers."""
@@ -155,16 +157,20 @@ def history(rows: Sequence[Mapping[str, Any]]) -> dict[str, list[float]]:
     return {name: [_to_float(row.get(name)) for row in rows] for name in columns}
 
 
-def read_predictions(folder: Path) -> Predictions:
-    """Return {clip: (label, probability of label 1)}; {} if there are none. Raises KwsError."""
+def read_predictions(folder: Path) -> dict[str, Predictions]:
+    """Return {VALIDATION: predictions, TEST: predictions} of the best epoch; {} for those that were not written.
+
+    A file without the column `split`, of an earlier version, has test predictions alone. Raises KwsError.
+    """
+    predictions: dict[str, Predictions] = {VALIDATION: {}, TEST: {}}
     try:
-        predictions = {
-            row["clip"]: (int(row["label"]), float(row["probability"])) for row in _read_csv(folder / PREDICTIONS)
-        }
+        for row in _read_csv(folder / PREDICTIONS):
+            prediction = int(row["label"]), float(row["probability"])
+            predictions[row.get("split", TEST)][row["clip"]] = prediction
+            if prediction[0] not in (0, 1) or not 0 <= prediction[1] <= 1:
+                raise ValueError("a label that is not 0 or 1, or a probability outside 0 to 1")
     except (KeyError, TypeError, ValueError) as error:
         raise KwsError(f"{folder / PREDICTIONS}: is damaged ({one_line(error)})") from error
-    if any(label not in (0, 1) or not 0 <= probability <= 1 for label, probability in predictions.values()):
-        raise KwsError(f"{folder / PREDICTIONS}: has a label that is not 0 or 1, or a probability outside 0 to 1")
     return predictions
 
 

@@ -8,6 +8,7 @@ from helpers.run_folders import make_run, make_study, write_sweep
 
 from kws.analysis.load import load
 from kws.errors import KwsError
+from kws.training.run_folder import read_predictions
 
 
 def reasons(results):
@@ -25,7 +26,13 @@ def test_load_reads_settings_history_summary_predictions_and_layers(tmp_path):
     assert run.history["epoch"] == [1, 2, 3, 4, 5, 6]
     assert 0.9 < run.summary["test/accuracy"] <= 1
     assert len(run.predictions) == 200 and run.predictions["no/00000000_nohash_0.wav"][0] == 0
+    assert len(run.val_predictions) == 200 and not set(run.predictions) & set(run.val_predictions)
     assert run.layers[0]["layer"] == "conv1"
+
+
+def test_predictions_of_an_earlier_version_are_of_the_test_clips(tmp_path):
+    (tmp_path / "predictions.csv").write_text("clip,label,probability\nno/a_nohash_0.wav,0,0.25\n")
+    assert read_predictions(tmp_path) == {"validation": {}, "test": {"no/a_nohash_0.wav": (0, 0.25)}}
 
 
 def test_a_run_folder_is_a_source_and_a_run_found_twice_counts_once(tmp_path):
@@ -121,6 +128,8 @@ def test_sweep_files_that_fix_other_settings_may_have_been_run_with_other_code(t
         ("summary.json", '{"state": "finished"}', "no best/val_accuracy between 0 and 1"),
         ("metrics.csv", "", "it has no metrics"),
         ("predictions.csv", "clip,label,probability\na,7,0.5\n", "a label that is not 0 or 1"),
+        ("predictions.csv", "split,clip,label,probability\ntest,a,0,1.5\n", "a probability outside 0 to 1"),
+        ("predictions.csv", "split,clip,label,probability\ntrain,a,0,0.5\n", "is damaged ('train')"),
         ("predictions.csv", "clip\na\n", "cannot be read"),
     ],
 )
@@ -188,7 +197,7 @@ else:
     print("GOT " + json.dumps({
         "seen": seen, "excluded": [[item.name, item.reason] for item in found.excluded], "sweeps": found.sweeps,
         "runs": {run.run_id: [run.name, run.config["n_mels"], run.seed, run.summary, run.history, run.predictions,
-                              run.layers] for run in found.runs}}))
+                              run.val_predictions, run.layers] for run in found.runs}}))
 """
 
 
@@ -197,14 +206,14 @@ def test_runs_read_from_wandb_equal_the_run_folders(online):
     there, here = call(server, folder, READ, "tester/words"), call(server, folder, READ, "runs")
     assert there["seen"][-1] == [6, 6] and there["excluded"] == []
     assert there["runs"].keys() == here["runs"].keys() and len(there["runs"]) == 6
-    for run_id, (name, n_mels, seed, summary, history, predictions, layers) in here["runs"].items():
+    for run_id, (name, n_mels, seed, summary, history, *predictions, layers) in here["runs"].items():
         remote = there["runs"][run_id]
         assert remote[:3] == [name, n_mels, seed]
         for key in ("test/accuracy", "best/val_accuracy", "model/flops", "time/epoch_s_median"):
             assert remote[3][key] == pytest.approx(summary[key])
         for key in ("epoch", "train/loss", "val/accuracy"):
             assert remote[4][key] == pytest.approx(history[key])
-        assert remote[5:] == [predictions, layers] and len(predictions) == 16
+        assert remote[5:] == [*predictions, layers] and [len(split) for split in predictions] == [16, 16]
 
 
 def test_a_sweep_path_selects_the_runs_of_that_sweep(online):

@@ -10,6 +10,7 @@ from helpers.training import rows
 from kws.data.corpus import load
 from kws.data.splits import resplit
 from kws.errors import KwsError
+from kws.training.run_folder import read_predictions
 
 WORDS = ("no", "yes")
 
@@ -63,6 +64,7 @@ def test_a_run_with_resplit_tests_no_clip_of_the_test_list(kws, work, data_dir):
     listed = set(load(data_dir).testing.clips)
     assert kws("train", *TINY, "--resplit", f"--data_dir={data_dir}").status == 0
     (folder,) = (work / "runs").iterdir()
-    tested = {line.split(",")[0] for line in (folder / "predictions.csv").read_text().splitlines()[1:]}
-    assert tested and not tested & listed
+    predictions = read_predictions(folder)
+    tested, validated = set(predictions["test"]), set(predictions["validation"])
+    assert tested and validated and not (tested | validated) & listed and not tested & validated
     assert len(rows(folder)) == 2

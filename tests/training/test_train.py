@@ -131,10 +131,15 @@ def test_the_test_accuracy_agrees_with_best_pt_and_predictions_csv(run, data_dir
     assert validation.accuracy == summary["best/val_accuracy"]
     with open(folder / "predictions.csv") as file:
         predictions = list(csv.DictReader(file))
-    assert [row["clip"] for row in predictions] == corpus.testing.clips
-    assert [float(row["label"]) for row in predictions] == corpus.testing.labels.tolist()
-    wrong = sum((float(row["probability"]) > 0.5) != (row["label"] == "1") for row in predictions)
-    assert wrong == summary["test/errors"]
+    for name, split, errors in (
+        ("validation", corpus.validation, validation.errors),
+        ("test", corpus.testing, test.errors),
+    ):
+        rows_of = [row for row in predictions if row["split"] == name]
+        assert [row["clip"] for row in rows_of] == split.clips
+        assert [float(row["label"]) for row in rows_of] == split.labels.tolist()
+        assert sum((float(row["probability"]) > 0.5) != (row["label"] == "1") for row in rows_of) == errors
+    assert len(predictions) == len(corpus.validation.clips) + len(corpus.testing.clips)
 
 
 def test_layers_csv_adds_up_to_the_costs_in_the_summary(run):
