@@ -15,6 +15,8 @@ from kws.errors import KwsError, notify
 from kws.files import read_yaml
 
 EPILOG = "Every setting of a run is a flag of kws train, a key of its YAML file and a sweep parameter: kws train --help"
+PATH = os.path.expanduser  # the shell leaves the ~ in --out=~/report alone
+WANDB_FOLDERS = ("WANDB_DIR", "WANDB_CACHE_DIR", "WANDB_CONFIG_DIR", "WANDB_DATA_DIR", "WANDB_ARTIFACT_DIR")
 DATA_DIR_HELP = "the folder that holds SpeechCommands/ (default: $KWS_DATA or data)"
 
 
@@ -23,6 +25,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     # The 200,000 objects that a run imports live to its end; not looking for garbage among them saves a second.
     gc.set_threshold(100_000)
     atexit.register(gc.freeze)
+    for name in WANDB_FOLDERS:
+        if name in os.environ:
+            os.environ[name] = PATH(os.environ[name])
     try:
         options, flags = _parser().parse_known_args(arguments)
         if flags and options.command != "train":
@@ -59,9 +64,10 @@ def _parser() -> _Parser:
         return sub
 
     data = command("data", _data, "download, verify and cache Speech Commands, or generate the synthetic corpus")
-    data.add_argument("--root", metavar="DIR", help=DATA_DIR_HELP)
+    data.add_argument("--root", type=PATH, metavar="DIR", help=DATA_DIR_HELP)
     data.add_argument("--words", default="no,yes", help="the two words (default: no,yes)")
-    data.add_argument("--archive", metavar="FILE", help="use this speech_commands_v0.02.tar.gz instead of the network")
+    archive = "use this speech_commands_v0.02.tar.gz instead of the network"
+    data.add_argument("--archive", type=PATH, metavar="FILE", help=archive)
     data.add_argument("--synthetic", action="store_true", help="generate a synthetic corpus with espeak-ng instead")
     data.add_argument("--clips", type=int, help="synthetic: number of clips (default: 4368)")
     data.add_argument("--seed", type=int, help="synthetic: seed of the voices (default: 0)")
@@ -69,11 +75,13 @@ def _parser() -> _Parser:
     usage = "kws train [--config FILE.yaml] [--resume RUN_ID] [--KEY=VALUE ...]"
     train = command("train", _train, "one tracked run", usage=usage, epilog=_settings_help())
     train.formatter_class = argparse.RawDescriptionHelpFormatter  # keeps the lines of the epilog
-    train.add_argument("--config", metavar="FILE", help="settings from a YAML file; flags take precedence over it")
+    train.add_argument(
+        "--config", type=PATH, metavar="FILE", help="settings from a YAML file; flags take precedence over it"
+    )
     train.add_argument("--resume", metavar="RUN_ID", help="resume a run from its last checkpoint")
 
     sweep = command("sweep", _sweep, "run a W&B sweep file without a server; resumable: re-run the command")
-    sweep.add_argument("file", metavar="SWEEP.yaml")
+    sweep.add_argument("file", type=PATH, metavar="SWEEP.yaml")
     sweep.add_argument(
         "--set",
         nargs="+",
@@ -86,6 +94,7 @@ def _parser() -> _Parser:
     sweep.add_argument("--jobs", type=int, metavar="N", help="trials at once (default: one per CPU)")
     sweep.add_argument(
         "--storage",
+        type=PATH,
         metavar="URL",
         help="share the sweep through an Optuna storage: postgresql://… or the path of a journal file",
     )
@@ -98,22 +107,28 @@ def _parser() -> _Parser:
     report.add_argument(
         "sources",
         nargs="*",
+        type=PATH,
         metavar="SOURCE",
         help="run folders, folders of them, ENTITY/PROJECT or a sweep's path on W&B (default: runs)",
     )
-    report.add_argument("--out", default="report", metavar="DIR", help="the folder to write (default: report)")
-    report.add_argument("--data_dir", metavar="DIR", help="where the clips' sound is (default: from the runs)")
+    report.add_argument(
+        "--out", type=PATH, default="report", metavar="DIR", help="the folder to write (default: report)"
+    )
+    report.add_argument(
+        "--data_dir", type=PATH, metavar="DIR", help="where the clips' sound is (default: from the runs)"
+    )
     report.add_argument("--publish", action="store_true", help="also publish it as a W&B report and workspace")
 
     predict = command("predict", _predict, "classify recordings with a trained model")
-    predict.add_argument("files", nargs="+", metavar="FILE.wav")
-    predict.add_argument("--model", required=True, metavar="RUN", help="a run id, a run folder or a best.pt")
-    predict.add_argument("--run_dir", default="runs", metavar="DIR", help="where to look up run ids (default: runs)")
+    predict.add_argument("files", nargs="+", type=PATH, metavar="FILE.wav")
+    predict.add_argument("--model", type=PATH, required=True, metavar="RUN", help="a run id, a run folder or a best.pt")
+    run_dir = "where to look up run ids (default: runs)"
+    predict.add_argument("--run_dir", type=PATH, default="runs", metavar="DIR", help=run_dir)
     predict.add_argument("--json", action="store_true", help="print JSON")
 
     doctor = command("doctor", _doctor, "check what is installed, found and reachable, with suggested fixes")
-    doctor.add_argument("--data_dir", metavar="DIR", help=DATA_DIR_HELP)
-    doctor.add_argument("--run_dir", metavar="DIR", help="the folder of run folders (default: runs)")
+    doctor.add_argument("--data_dir", type=PATH, metavar="DIR", help=DATA_DIR_HELP)
+    doctor.add_argument("--run_dir", type=PATH, metavar="DIR", help="the folder of run folders (default: runs)")
     return parser
 
 
@@ -180,7 +195,7 @@ def _resumed_config(config: Config, run_id: str, layers: list[tuple[str, dict[st
     from kws.training.wandb_variables import check_run_id
 
     check_run_id(run_id)
-    folder = Path(config.run_dir).expanduser() / run_id
+    folder = Path(os.path.expanduser(config.run_dir)) / run_id
     if not folder.is_dir():
         raise KwsError(f"run {run_id}: there is no run folder {folder}; name a run in --run_dir {config.run_dir}")
     try:

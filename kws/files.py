@@ -47,12 +47,24 @@ def write_json(path: str | Path, value: Any) -> None:
 
 
 def read_yaml(path: str | Path) -> dict[Any, Any]:
-    """Return the mapping in a YAML (or JSON) file. Raises KwsError where there is none."""
+    """Return the mapping in a YAML (or JSON) file. Raises KwsError where there is none, or a key is written twice.
+
+    - and _ mean the same in a key.
+    """
     import yaml
+
+    class Loader(yaml.SafeLoader):
+        def compose_mapping_node(self, anchor: Any) -> Any:
+            node, seen = super().compose_mapping_node(anchor), set()
+            for key in (key for key, _ in node.value if isinstance(key.value, str)):
+                if (name := key.value.replace("-", "_")) in seen:  # PyYAML would drop the first without a word
+                    raise yaml.MarkedYAMLError(problem=f"{key.value!r} is written twice", problem_mark=key.start_mark)
+                seen.add(name)
+            return node
 
     try:
         with open(path, encoding="utf-8") as file:
-            content = yaml.safe_load(file)
+            content = yaml.load(file, Loader)
     except OSError as error:
         raise KwsError(f"{path}: cannot be read ({error.strerror}); give the path of a YAML file") from error
     except UnicodeDecodeError as error:

@@ -1,19 +1,38 @@
 """What this machine lets the process use, and how its processes are recognised."""
 
+import math
 import os
 import platform
 import subprocess
 import uuid
+from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 PROC = Path("/proc")
+CGROUPS = Path("/sys/fs/cgroup")
 
 
 def usable_cpus() -> int:
-    """Return how many CPUs this process may run on: fewer than the machine has in a container or under taskset."""
-    if hasattr(os, "sched_getaffinity"):  # not on macOS
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
+    """Return how many CPUs this process may use: fewer than the machine has in a container or under taskset."""
+    affinity = hasattr(os, "sched_getaffinity")  # not on macOS
+    cpus = len(os.sched_getaffinity(0)) if affinity else os.cpu_count() or 1
+    return max(1, int(min(cpus, *_cpu_quotas())))
+
+
+def _cpu_quotas() -> Iterator[float]:
+    """Yield how many CPUs' time each control group (version 2) of this process may use."""
+    yield math.inf
+    try:
+        groups = (PROC / "self/cgroup").read_text().splitlines()
+    except OSError:
+        return
+    # In a container the path may be the host's: then the first that exists is the container's own.
+    group = CGROUPS / next((line[4:] for line in groups if line.startswith("0::/")), "")
+    for folder in (group, *group.parents):
+        with suppress(OSError, ValueError):  # without a limit the quota is "max"
+            quota, period = (folder / "cpu.max").read_text().split()
+            yield int(quota) / int(period)
 
 
 def process_scope() -> str:

@@ -153,14 +153,11 @@ def load(
 
 def cache_folder() -> Path:
     """Return where loaded corpora are cached: $KWS_CACHE, else $XDG_CACHE_HOME/kws, else ~/.cache/kws."""
-    if os.environ.get("KWS_CACHE"):
-        return Path(os.environ["KWS_CACHE"])
-    if os.environ.get("XDG_CACHE_HOME"):
-        return Path(os.environ["XDG_CACHE_HOME"]) / "kws"
-    try:
-        return Path.home() / ".cache" / "kws"
-    except RuntimeError:  # no home; not tempfile.tempdir, which each trial of a sweep has for itself
+    default = os.path.join(os.environ.get("XDG_CACHE_HOME") or "~/.cache", "kws")
+    path = os.path.expanduser(os.environ.get("KWS_CACHE") or default)
+    if path.startswith("~"):  # no home; not tempfile.tempdir, which each trial of a sweep has for itself
         return Path(os.environ.get("TMPDIR") or "/tmp") / f"kws-cache-{os.getuid()}"
+    return Path(path)
 
 
 def _read_corpus(folder: Path, words: Sequence[str], signature: str) -> _Content:

@@ -118,6 +118,7 @@ def _open_database(url: str, attempts: int = CONNECT_ATTEMPTS) -> optuna.storage
     # SQLAlchemy's default driver for postgresql:// depends on its version: choose the one that is installed.
     driver = "psycopg" if find_spec("psycopg") else "psycopg2"
     with_driver = re.sub("^postgres(ql)?://", f"postgresql+{driver}://", url)
+    with_driver = re.sub("^sqlite:///~", lambda _: f"sqlite:///{os.path.expanduser('~')}", with_driver)
     try:
         return optuna.storages.RDBStorage(with_driver, engine_kwargs={"pool_pre_ping": True})
     except ImportError as error:

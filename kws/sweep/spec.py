@@ -4,7 +4,9 @@ import hashlib
 import itertools
 import json
 import math
+import os
 import random
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -25,7 +27,12 @@ KEYS = (
     "early_terminate", "controller", "scheduler", "metrics", "job", "image_uri", "apiVersion", "kind",
 )  # fmt: skip
 NOT_SUPPORTED = ("early_terminate", "scheduler", "metrics", "job", "image_uri")  # only W&B's server acts on them
-COMMAND_WORDS = ("${env}", "${interpreter}", "python", "python3", "${args}", "${args_no_equals}", "${args_no_hyphens}")
+# A sweep file's command, as W&B's agents accept it, is one of these; words that IGNORED matches may stand anywhere.
+COMMANDS = (["-m", "kws.train"], ["-m", "kws", "train"], ["kws", "train"], ["${program}"], ["kws/train.py"])
+IGNORED = re.compile(
+    r"\$\{(env|interpreter|args|args_no_equals|args_no_hyphens|args_no_boolean_flags)\}"
+    r"|(/usr/bin/)?env|(.*/)?python[\d.]*|-u"
+)
 DATA_SETTINGS = ("data", "data_dir", "words")
 # Settings that say where a run is done: machines that differ only in these share one sweep.
 LOCAL = ("run_dir", "device", "threads", "entity")
@@ -133,7 +140,7 @@ def load_sweep(path: str | Path, assignments: Iterable[str] = (), count: int | N
         goal=goal,
         parameters=parameters,
         expected=_expected(path, content, method, parameters, count),
-        run_dir=Path(str(parameters["run_dir"].values[0])).expanduser(),
+        run_dir=Path(os.path.expanduser(str(parameters["run_dir"].values[0]))),
         content=content | {"parameters": specs},
     )
     if method == "grid":
@@ -158,12 +165,13 @@ def _check_command(path: str, content: Mapping[str, Any]) -> None:
         raise KwsError(f"{path}: program is {one_line(program)!r}, but kws sweep runs only kws/train.py")
     if command is None:
         return
-    words = [str(word) for word in command] if isinstance(command, list) else []
-    rest = [word for word in words if word not in COMMAND_WORDS]
-    if rest not in (["-m", "kws.train"], ["${program}"], ["kws/train.py"]):
+    words = [str(word) for word in command] if isinstance(command, list) else [str(command)]
+    rest = [word for word in words if not IGNORED.fullmatch(word)]
+    if rest not in COMMANDS:
+        unknown = [word for word in rest if word not in itertools.chain(*COMMANDS)] or [" ".join(words)]
         raise KwsError(
-            f"{path}: command is {one_line(command)!r}, but kws sweep supports only "
-            "[${env}, ${interpreter}, -m, kws.train, ${args}]; put settings under parameters"
+            f"{path}: command: {one_line(unknown[0])!r} is not supported; write "
+            "[${env}, ${interpreter}, -m, kws.train, ${args}], and settings under parameters"
         )
 
 

@@ -115,7 +115,7 @@ def find_run_folders(folder: Path) -> list[Path]:
 
 def find_checkpoint(run: str, run_dir: str) -> Path:
     """Return the best checkpoint of `run`: a run folder, a run id in `run_dir`, or the file itself."""
-    tried = [Path(run).expanduser(), Path(run_dir).expanduser() / run]
+    tried = [Path(run), Path(run_dir) / run]
     for path in tried:
         for file in (path, path / BEST_CHECKPOINT):
             if file.is_file():

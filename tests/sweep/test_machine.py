@@ -36,3 +36,22 @@ def test_a_process_that_ended_has_no_start():
         assert machine.process_started(process.pid) is None
     process.wait()
     assert machine.process_started(process.pid) is None
+
+
+@pytest.mark.parametrize("group, quotas, cpus", (
+    ("/", {"": "max 100000"}, 64),
+    ("/", {"": "250000 100000"}, 2),
+    ("/jobs/a", {"jobs": "800000 100000", "jobs/a": "300000 100000"}, 3),
+    ("/jobs/a", {"jobs": "50000 100000", "jobs/a": "max 100000"}, 1),
+    ("/of/the/host", {"": "400000 100000"}, 4),  # in a container that sees its path on the host
+))  # fmt: skip
+def test_the_cpu_quota_of_a_container_counts(tmp_path, monkeypatch, group, quotas, cpus):
+    monkeypatch.setattr(machine, "PROC", tmp_path)
+    monkeypatch.setattr(machine, "CGROUPS", tmp_path / "cgroup")
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: range(64), raising=False)
+    (tmp_path / "self").mkdir()
+    (tmp_path / "self/cgroup").write_text(f"4:memory:/jobs\n0::{group}\n")
+    for folder, quota in quotas.items():
+        (tmp_path / "cgroup" / folder).mkdir(parents=True, exist_ok=True)
+        (tmp_path / "cgroup" / folder / "cpu.max").write_text(quota + "\n")
+    assert machine.usable_cpus() == cpus

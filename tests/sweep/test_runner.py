@@ -118,10 +118,19 @@ def test_a_run_record_that_wandb_puts_among_temporary_files_is_kept(work):
         assert list(Path(summary["wandb/sync_dir"]).glob("*.wandb"))
 
 
-def test_a_tilde_in_run_dir_is_expanded(work, tmp_path):
-    path = write_sweep(work, {"seed": {"value": 0}, "run_dir": {"value": "~/kept"}})
-    assert finish(start("sweep", path, env={"HOME": str(tmp_path)})).status == 0
-    assert len(runs_of(tmp_path / "kept")) == 1 and not (work / "~").exists()
+def test_a_tilde_is_the_home_in_every_path(work, kws, tmp_path, monkeypatch):
+    for name, value in {"HOME": tmp_path, "KWS_CACHE": "~/cache", "WANDB_DIR": "~/wandb"}.items():
+        monkeypatch.setenv(name, str(value))
+    write_sweep(tmp_path, {"seed": {"value": 0}, "run_dir": {"value": "~/kept"}})
+    assert kws("sweep", "~/sweep.yaml", "--storage=~/shared.log").status == 0
+    assert kws("report", "~/kept", "--out=~/report").status == 0
+    [model, *_] = runs_of(tmp_path / "kept")
+    assert kws("predict", "~/no.wav", f"--model=~/kept/{model.name}").err.startswith(
+        f"kws: {tmp_path}/no.wav: cannot be"
+    )
+    assert kws("train", "--config=~/no.yaml").err.startswith(f"kws: {tmp_path}/no.yaml: cannot be read")
+    assert {"cache", "wandb", "kept", "shared.log", "report"} <= {path.name for path in tmp_path.iterdir()}
+    assert list(work.iterdir()) == []
 
 
 def test_an_invalid_wandb_mode_is_reported_before_anything_runs(work):

@@ -207,6 +207,15 @@ def test_the_order_of_settings_in_the_file_does_not_matter(tmp_path):
     assert one.sweep_id == other.sweep_id and trials(one) == trials(other)
 
 
+@pytest.mark.parametrize("command", (
+    "${env} ${interpreter} ${program} ${args}", "${env} ${interpreter} -m kws train ${args_no_boolean_flags}",
+    "/usr/bin/env python3 -u -m kws.train ${args}", "/opt/venv/bin/python3.12 -m kws.train ${args_no_equals}",
+    "kws train ${args}",
+))  # fmt: skip
+def test_the_commands_that_wandb_agents_run_are_accepted(tmp_path, command):
+    assert load_sweep(write_sweep(tmp_path, {"seed": {"values": [0, 1]}}, command=command.split())).expected == 2
+
+
 # Errors
 
 INVALID = {
@@ -217,8 +226,13 @@ INVALID = {
     "scheduler": ({"scheduler": {"engine": "optuna"}}, {}, "scheduler is not supported"),
     "controller": ({"controller": {"type": "local"}}, {}, "controller is not supported"),
     "program": ({"program": "other.py"}, {}, "program is 'other.py', but kws sweep runs only kws/train.py"),
-    "command": ({"command": ["${env}", "bash", "run.sh", "${args}"]}, {}, "kws sweep supports only"),
-    "flag in command": ({"command": ["python", "-m", "kws.train", "--lr=1", "${args}"]}, {}, "supports only"),
+    "command": ({"command": ["${env}", "bash", "run.sh", "${args}"]}, {}, "command: 'bash' is not supported"),
+    "flag in command": (
+        {"command": ["python", "-m", "kws.train", "--lr=1", "${args}"]}, {}, "command: '--lr=1' is not supported",
+    ),
+    "variable in command": ({"command": ["${env}", "OMP_NUM_THREADS=4", "kws", "train"]}, {}, "'OMP_NUM_THREADS=4' is"),
+    "macro in command": ({"command": ["kws", "train", "${args_json}"]}, {}, "command: '${args_json}' is not supported"),
+    "other command": ({"command": ["kws", "${args}"]}, {}, "command: 'kws ${args}' is not supported; write"),
     "run_cap": ({"run_cap": 0}, {}, "run_cap: is '0', but must be a whole number from 1"),
     "endless random": ({"method": "random"}, {}, "method random has no end; set run_cap"),
     "endless bayes": ({"method": "bayes"}, {}, "method bayes has no end; set run_cap"),
@@ -290,6 +304,10 @@ def test_an_invalid_set_is_rejected(work, kws, assignment, message):
     "- 1": "contains a list, not KEY: VALUE lines",
     "method: [grid": "is not valid YAML",
     "method: grid\nparameters: {}": "parameters must be a mapping",
+    "method: grid\nparameters:\n  seed: {value: 0}\n  seed: {value: 1}":
+        "x.yaml, line 4: is not valid YAML: 'seed' is written twice",
+    "method: grid\nparameters: {n_mels: {value: 20}, n-mels: {value: 40}}": "'n-mels' is written twice",
+    "method: grid\nmethod: bayes": "line 2: is not valid YAML: 'method' is written twice",
 }.items())  # fmt: skip
 def test_a_file_that_is_not_a_sweep_is_rejected(work, kws, text, message):
     (work / "x.yaml").write_text(text)
