@@ -35,6 +35,11 @@ def _cpu_quotas() -> Iterator[float]:
             yield int(quota) / int(period)
 
 
+def memory() -> int:
+    """Return the machine's memory in bytes."""
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+
+
 def process_scope() -> str:
     """Return a name for the scope of process ids: this boot and pid namespace; without /proc, this computer."""
     try:

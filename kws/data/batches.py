@@ -6,8 +6,8 @@ import torch
 from torch import Tensor
 
 from kws.config import Config
-from kws.data.audio import to_float
-from kws.data.augment import CHUNK, Augmentation, LogMelLayer
+from kws.data.audio import N_SAMPLES, to_float
+from kws.data.augment import CHUNK, Augmentation, LogMelLayer, check_memory
 from kws.data.corpus import Corpus
 
 
@@ -29,6 +29,7 @@ class TrainingBatches:
         self.labels = corpus.training.labels.to(device)
         self.augment = Augmentation(config, corpus, layer) if config.augment else None
         if not self.augment:
+            check_memory(len(self.labels) * layer.n_frames(N_SAMPLES) * layer.n_mels)
             clips = torch.split(corpus.training.waveforms, CHUNK)
             self.log_mel = layer.log(torch.cat([layer.mel_power(to_float(piece.to(device))) for piece in clips]))
 
@@ -39,7 +40,6 @@ class TrainingBatches:
     def epoch(self, generator: torch.Generator) -> Iterator[tuple[Tensor, Tensor]]:
         """Yield (log-mels (batch, n_mels, n_frames), labels (batch,)) of every clip once, in a random order."""
         order = torch.randperm(len(self.labels), generator=generator).to(self.labels.device)
-        for first in range(0, len(order), self.batch_size):
-            rows = order[first : first + self.batch_size]
+        for rows in torch.split(order, self.batch_size):
             log_mel = self.augment(rows, generator) if self.augment else self.log_mel[rows].transpose(1, 2)
             yield log_mel, self.labels[rows]

@@ -71,12 +71,15 @@ class LogMelFilterBanks(nn.Module):
         log_mel = self.log(self.mel_power(clips)).transpose(1, 2)
         return log_mel if waveform.dim() > 1 else log_mel[0]
 
-    def mel_power(self, waveform: Tensor) -> Tensor:
-        """(batch, time) in [-1, 1] to the mel spectrum before the logarithm, (batch, n_frames, n_mels)."""
+    def mel_power(self, waveform: Tensor, exact: bool = True) -> Tensor:
+        """(batch, time) in [-1, 1] to the mel spectrum before the logarithm, (batch, n_frames, n_mels).
+
+        If not `exact`, it is a quarter faster on a CPU, and its logarithm may differ from torchaudio's by 1e-6.
+        """
         # The spectra of a whole batch are so large that a CPU's allocator returns their memory to the system after each
         # batch, and the page faults cost more than the arithmetic. Pieces of 4 to 16 clips are equally fast.
         pieces = torch.split(waveform, 8) if waveform.device.type == "cpu" else (waveform,)
-        return torch.cat([self._mel(self._spectrum(piece)) for piece in pieces])
+        return torch.cat([self._mel(self._spectrum(piece), exact) for piece in pieces])
 
     @staticmethod
     def log(mel_power: Tensor) -> Tensor:
@@ -99,7 +102,7 @@ class LogMelFilterBanks(nn.Module):
             spectrum = spectrum / self.hann_window.square().sum().sqrt()
         return spectrum
 
-    def _mel(self, spectrum: Tensor) -> Tensor:
+    def _mel(self, spectrum: Tensor, exact: bool) -> Tensor:
         """Complex (clips, n_frames, n_freqs) to mel bands (clips, n_frames, n_mels)."""
         if self.power != 2 or spectrum.device.type != "cpu":
             return torch.matmul(spectrum.abs().pow(self.power), self.mel_filters)
@@ -108,6 +111,8 @@ class LogMelFilterBanks(nn.Module):
         # less than that only where it is near 0, in bands near 1. Frames with such a band (one in eight) use abs().
         real, imag = spectrum.real, spectrum.imag
         power = torch.addcmul(real.square(), imag, imag)
+        if not exact:
+            return torch.matmul(power, self.mel_filters)
         near_one = ((torch.matmul(power.detach(), self.mel_filters) - 1).abs() < 0.1).any(-1)
         power[near_one] = spectrum[near_one].abs().square()
         return torch.matmul(power, self.mel_filters)
