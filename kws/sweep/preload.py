@@ -1,10 +1,15 @@
 """Imported once by the fork server of a sweep: the modules and data that all runs need, so that trials start fast."""
 
+# ruff: noqa: E402
+
 import contextlib
 import gc
 import importlib
 import json
 import os
+
+# Before anything else: Ctrl-C in the terminal and its end go to the sweep alone, which then stops its trials.
+os.setsid()
 
 import torch
 

@@ -140,9 +140,13 @@ def _name(sweep: Sweep, trial: int, overrides: Mapping[str, Value] | None) -> st
 
 @contextmanager
 def _signals() -> Iterator[list[int]]:
-    """Collect SIGINT, SIGTERM and SIGHUP in a list, so that the sweep stops at a safe point."""
+    """Collect SIGINT, SIGTERM and SIGHUP in a list, so that the sweep stops at a safe point.
+
+    One that was ignored at the start, as nohup starts it, stays ignored.
+    """
     received: list[int] = []
-    numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+    signals = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+    numbers = [number for number in signals if signal.getsignal(number) is not signal.SIG_IGN]
     previous = {number: signal.signal(number, lambda number, _: received.append(number)) for number in numbers}
     try:
         yield received

@@ -98,6 +98,7 @@ class SharedSweep:
 
     def refresh(self) -> None:
         """Read the attempts that are new, or had not ended before: those that have never change."""
+        self._read_s = time.monotonic()  # before reading: this process may be stopped for any time after it
         self._heartbeats = self._study.user_attrs
         found = list(read_trials(self._storage, self._study, self._study_id, self._running, self._read))
         for attempt in found:
@@ -253,7 +254,7 @@ class SharedSweep:
         if known != beat or since is None:
             self._beats[owner["worker"]] = (beat, time.monotonic())
             return False
-        return time.monotonic() - since > self._stale_s
+        return self._read_s - since > self._stale_s
 
     def _set(self, optuna_id: int, key: str, value: Any) -> bool:
         with suppress(UpdateFinishedTrialError):  # another worker marked this one as stale and took over the trial

@@ -60,7 +60,6 @@ def run_trial(
 
     Sends a Message through `connection` after each epoch, and before exiting with FAILED. Output goes to `log_path`.
     """
-    os.setsid()  # Ctrl-C in the terminal goes to the sweep alone, which then stops its trials
     os.chdir(directory)
     os.environ.setdefault("WANDB_MODE", "offline")
     lock = _redirect_output(log_path)
@@ -91,7 +90,6 @@ def data_fingerprint(config: Config) -> str | None:
 
 
 def _send_fingerprint(connection: Connection, config: Config) -> None:
-    os.setsid()  # as in run_trial
     from kws.data.corpus import load
 
     with contextlib.suppress(Exception):

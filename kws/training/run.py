@@ -246,13 +246,17 @@ class TrainingRun:
 
 @contextmanager
 def _collect_signals() -> Iterator[list[int]]:
-    """Collect SIGTERM and SIGINT in a list, so that the epoch ends and its checkpoint is written first."""
+    """Collect SIGTERM and SIGINT in a list, so that the epoch ends and its checkpoint is written first.
+
+    One that was ignored at the start stays ignored.
+    """
     signals: list[int] = []
 
     def receive(number: int, frame: FrameType | None) -> None:
         signals.append(number)
 
-    before = {number: signal.signal(number, receive) for number in (signal.SIGTERM, signal.SIGINT)}
+    numbers = [number for number in (signal.SIGTERM, signal.SIGINT) if signal.getsignal(number) is not signal.SIG_IGN]
+    before = {number: signal.signal(number, receive) for number in numbers}
     try:
         yield signals
     finally:

@@ -98,11 +98,16 @@ def fork_servers(pid):
     return [child for child, command in children(pid).items() if "forkserver" in command]
 
 
-def is_alive(pid):
+def state_of(pid):
+    """The state of a process as in /proc (T: stopped, Z: ended), "" if there is none."""
     try:
-        return (Path("/proc") / str(pid) / "stat").read_text().rpartition(")")[2].split()[0] != "Z"
+        return (Path("/proc") / str(pid) / "stat").read_text().rpartition(")")[2].split()[0]
     except OSError:
-        return False
+        return ""
+
+
+def is_alive(pid):
+    return state_of(pid) not in ("", "Z")
 
 
 def wait_until(condition, what, seconds=60):

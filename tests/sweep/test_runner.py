@@ -28,6 +28,7 @@ from helpers.sweep_runs import (
     results,
     running_trials,
     runs_of,
+    state_of,
     wait_until,
     without_times,
     write_sweep,
@@ -240,6 +241,25 @@ def test_a_trial_whose_process_was_killed_is_restarted(work):
     assert set(results("runs", "seed")) == {(0,), (1,)}
     ends = [(0, "died"), (0, "finished"), (1, "preempted"), (1, "finished")]
     assert attempts(journal(work)) == ends
+
+
+def test_a_sweep_under_nohup_outlives_its_terminal_and_is_not_harmed_by_stops(work):
+    path = write_sweep(work, {"seed": {"value": 0}, "epochs": {"value": 150}})
+    process = start("sweep", path, before=("nohup",), start_new_session=True)
+    wait_until(lambda: list(work.glob("runs/*/last.pt")), "the run has a checkpoint")
+    os.killpg(process.pid, signal.SIGHUP)
+    [trial] = running_trials(process.pid)
+    [rows] = work.glob("runs/*/metrics.csv")
+    os.kill(trial, signal.SIGSTOP)
+    wait_until(lambda: state_of(trial) == "T", "the trial is stopped")
+    os.kill(trial, signal.SIGCONT)
+    os.kill(process.pid, signal.SIGSTOP)
+    seen = len(rows.read_text().splitlines())
+    wait_until(lambda: len(rows.read_text().splitlines()) > seen + 5, "the trial has completed more epochs")
+    os.kill(process.pid, signal.SIGCONT)
+    outcome = finish(process)
+    assert outcome.status == 0 and "1 of 1 trials finished" in outcome.out, outcome
+    assert attempts(journal(work)) == [(0, "finished")]
 
 
 def test_a_killed_fork_server_is_replaced(work):

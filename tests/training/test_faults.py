@@ -120,8 +120,11 @@ def test_a_killed_run_resumes_and_ends_like_an_uninterrupted_one(kws, work, data
 @pytest.mark.parametrize("number", (signal.SIGTERM, signal.SIGINT))
 def test_a_stopped_run_is_preempted_and_resumes_with_the_same_results(kws, work, data_dir, number):
     settings = (*LONG, f"--data_dir={data_dir}", "--seed=2")
-    process = start("train", *settings, env={"WANDB_RUN_ID": "stopped"})
+    other = {signal.SIGTERM: signal.SIGINT, signal.SIGINT: signal.SIGTERM}[number]
+    ignoring = ("sh", "-c", f"""trap "" {other.name[3:]}; exec "$@" """, "sh")  # as nohup and & start a command
+    process = start("train", *settings, env={"WANDB_RUN_ID": "stopped"}, before=ignoring)
     wait_for((work / "runs" / "stopped" / "metrics.csv").exists, process)
+    process.send_signal(other)
     process.send_signal(number)
     done = finish(process)
     assert done.status == 128 + number
