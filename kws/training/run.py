@@ -8,7 +8,6 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from statistics import median
-from types import FrameType
 from typing import Any
 
 import torch
@@ -25,7 +24,7 @@ from kws.metrics import Row, Summary
 from kws.model import complexity, network
 from kws.training import checkpoints
 from kws.training.checkpoints import Checkpoint, best_row
-from kws.training.evaluation import evaluate, features_of
+from kws.training.evaluation import Evaluation, evaluate, features_of
 from kws.training.optimizer import adam
 from kws.training.provenance import Provenance
 from kws.training.run_folder import LAST_CHECKPOINT, LAYERS, PREDICTIONS, RunFolder, resume_command
@@ -115,7 +114,8 @@ class TrainingRun:
             if self.rows:  # a kill may have come after the checkpoint, before its row and best.pt
                 checkpoints.write(self.folder.best_checkpoint, self.best)
                 self.folder.write_rows(self.rows)
-            with _collect_signals() as signals:
+            signals: list[int] = []  # the epoch ends, and its checkpoint is written, before they take effect
+            with _handling(lambda number, _: signals.append(number), signal.SIGTERM, signal.SIGINT):
                 for row in self.rows:
                     self.tracker.log(row)  # rows that a resumed W&B run lacks
                 for epoch in range(len(self.rows) + 1, self.config.epochs + 1):
@@ -125,18 +125,14 @@ class TrainingRun:
                         on_epoch(row)
                     if signals and epoch < self.config.epochs:
                         raise Preempted(128 + signals[0])
-                summary = self._test()
-            summary[metrics.RUN_S] = time.perf_counter() - started
-            self._end("finished", summary)
+                test, costs = self._test()
+                summary = self._summary(test, costs) | {metrics.RUN_S: time.perf_counter() - started}
+                self._write_summary("finished", summary)
         except Preempted:
             # Slurm and an agent that forwards signals both send SIGTERM: the second must not interrupt this.
-            before = signal.signal(signal.SIGTERM, signal.SIG_IGN)
-            try:
-                with suppress(OSError):  # another machine may resume the run from W&B's copy
-                    self.tracker.upload(self.folder.path, LAST_CHECKPOINT)
+            with _handling(signal.SIG_IGN, signal.SIGTERM):
+                self.tracker.upload(self.folder.path, LAST_CHECKPOINT)  # another machine may resume the run from it
                 self._end("preempted", {})
-            finally:
-                signal.signal(signal.SIGTERM, before)
             raise
         except BaseException as error:
             with suppress(OSError):  # a full disk has no room for a summary either
@@ -147,6 +143,13 @@ class TrainingRun:
                     f"then resume it with: {resume_command(self.folder)}"
                 ) from error
             raise
+        with _handling(signal.default_int_handler, signal.SIGTERM):  # ends the waiting for W&B, as Ctrl-C does
+            uploading = True
+            try:
+                self._send_results(test, costs)
+            except KeyboardInterrupt:
+                uploading = False
+            self.tracker.finish("finished", summary, uploading)
 
     def _epoch(self, epoch: int) -> Row:
         """Train one epoch, validate, write checkpoint and row, and return the row."""
@@ -210,22 +213,18 @@ class TrainingRun:
         clips = len(batches.labels)
         return float(losses.sum() / clips), float(correct / clips)
 
-    def _test(self) -> Summary:
-        """Test the weights that were best on validation; log and write the results; return the summary."""
-        context, folder, tracker = self.context, self.folder, self.tracker
+    def _test(self) -> tuple[Evaluation, complexity.Complexity]:
+        """Test the weights that were best on validation, write the results and return them."""
+        context, folder = self.context, self.folder
         context.model.load_state_dict(self.best["model"])
         test = evaluate(context.model, context.corpus.testing, context.test_features)
         costs = complexity.measure(context.model)
         validation = evaluate(context.model, context.corpus.validation, context.validation_features)
         folder.write_predictions(validation.rows(), test.rows())
         folder.write_layers(costs.layers)
-        shown = to_float(context.corpus.testing.waveforms[test.misclassified[:MISCLASSIFIED_SHOWN]])
-        with torch.no_grad():
-            # torch.stft rejects an empty batch, which is left if no clip is misclassified.
-            log_mels = context.model.features(shown.to(context.device)).cpu() if len(shown) else shown
-        tracker.log_evaluation(test, shown, log_mels, costs.layers)
-        tracker.upload(folder.path, PREDICTIONS, LAYERS)
-        tracker.log_model(folder.best_checkpoint)
+        return test, costs
+
+    def _summary(self, test: Evaluation, costs: complexity.Complexity) -> Summary:
         row = best_row(self.rows)
         epoch_s = [row[metrics.EPOCH_S] for row in self.rows]
         return {
@@ -238,27 +237,35 @@ class TrainingRun:
             metrics.EPOCH_S_MEDIAN: median(epoch_s[1:] or epoch_s),  # the first epoch warms up
         } | costs.summary()
 
+    def _send_results(self, test: Evaluation, costs: complexity.Complexity) -> None:
+        """Send the results of the test to W&B, which may take minutes."""
+        context = self.context
+        shown = to_float(context.corpus.testing.waveforms[test.misclassified[:MISCLASSIFIED_SHOWN]])
+        with torch.no_grad():
+            # torch.stft rejects an empty batch, which is left if no clip is misclassified.
+            log_mels = context.model.features(shown.to(context.device)).cpu() if len(shown) else shown
+        self.tracker.upload(self.folder.path, PREDICTIONS, LAYERS)  # queued; the next two wait for an answer
+        self.tracker.log_evaluation(test, shown, log_mels, costs.layers)
+        self.tracker.log_model(self.folder.best_checkpoint)
+
     def _end(self, state: str, summary: Mapping[str, Any]) -> None:
-        self.tracker.finish(state, summary)
+        """End a run without a result. In its folder first: W&B may be slow or unreachable."""
+        try:
+            self._write_summary(state, summary)
+        finally:
+            self.tracker.finish(state, summary)
+
+    def _write_summary(self, state: str, summary: Mapping[str, Any]) -> None:
         places = {metrics.WANDB_URL: self.tracker.url, metrics.WANDB_SYNC_DIR: self.tracker.sync_dir}
         self.folder.write_summary({"state": state, **summary, **places})
 
 
 @contextmanager
-def _collect_signals() -> Iterator[list[int]]:
-    """Collect SIGTERM and SIGINT in a list, so that the epoch ends and its checkpoint is written first.
-
-    One that was ignored at the start stays ignored.
-    """
-    signals: list[int] = []
-
-    def receive(number: int, frame: FrameType | None) -> None:
-        signals.append(number)
-
-    numbers = [number for number in (signal.SIGTERM, signal.SIGINT) if signal.getsignal(number) is not signal.SIG_IGN]
-    before = {number: signal.signal(number, receive) for number in numbers}
+def _handling(handler: Any, *numbers: int) -> Iterator[None]:
+    """Handle signals with `handler` (see signal.signal). One that was ignored at the start stays ignored."""
+    before = {n: signal.signal(n, handler) for n in numbers if signal.getsignal(n) is not signal.SIG_IGN}
     try:
-        yield signals
+        yield
     finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+        for number, previous in before.items():
+            signal.signal(number, previous)

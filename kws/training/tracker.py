@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 
 INIT_TIMEOUT_S = 30  # then the run continues offline; WANDB_INIT_TIMEOUT changes it
 READ_TIMEOUT_S = 30
+STOP_S = 2  # for what is left to write to the run's log after Ctrl-C
+LACKING = "the run on W&B will lack tables and its model"
 
 
 class Tracker:
@@ -154,9 +156,11 @@ class Tracker:
 
     def upload(self, folder: Path, *names: str) -> None:
         """Upload files of the run folder unchanged: a report made from W&B reads them there."""
-        if self._enabled:
-            for name in names:  # copied, so that wandb sync does not need the run folder
+        for name in names if self._enabled else ():
+            try:  # copied, so that wandb sync does not need the run folder
                 self._run.save(shutil.copy(folder / name, self._run.dir), base_path=self._run.dir, policy="now")
+            except OSError as error:
+                self._notify(f"W&B will lack {name} of the run ({error})")
 
     def log_model(self, path: Path) -> None:
         """Log the best checkpoint as the artifact `kws-RUN_ID`, once. Uploaded from `path` without another copy."""
@@ -175,27 +179,41 @@ class Tracker:
         import wandb
 
         began, failure = time.monotonic(), "no answer"
-        while (left := self._patience_s - (time.monotonic() - began)) > 0:
-            try:
-                if _within(left, log, self._run.settings.wandb_dir):
-                    return
-            except wandb.errors.CommError as error:
-                failure = one_line(error, 200)
-                time.sleep(min(1, left))
+        try:
+            while (left := self._patience_s - (time.monotonic() - began)) > 0:
+                try:
+                    if _within(left, log, self._run.settings.wandb_dir):
+                        return
+                except wandb.errors.CommError as error:
+                    failure = one_line(error, 200)
+                    time.sleep(min(1, left))
+        except KeyboardInterrupt:
+            self._notify(f"interrupted: {LACKING}")
+            raise
         if self._patience_s:
-            self._notify(f"W&B is unreachable ({failure}): the run there will lack tables and its model")
+            self._notify(f"W&B is unreachable ({failure}): {LACKING}")
         self._patience_s = 0
 
-    def finish(self, state: str, summary: Mapping[str, Any]) -> None:
-        """End the W&B run: "finished", "failed" or "preempted" (W&B then requeues it if it belongs to a sweep)."""
+    def finish(self, state: str, summary: Mapping[str, Any], uploading: bool = True) -> None:
+        """End the W&B run: "finished", "failed" or "preempted" (W&B then requeues it if it belongs to a sweep).
+
+        Waits for its uploads, if `uploading`, until Ctrl-C.
+        """
+        import wandb
+
         self._run.summary.update(dict(summary))
         if state == "preempted":
             self._run.mark_preempting()
+        code = {"finished": 0, "failed": 1, "preempted": 143}[state]
         try:
-            self._run.finish(exit_code={"finished": 0, "failed": 1, "preempted": 143}[state])
-        except TimeoutError:
+            seconds = threading.TIMEOUT_MAX if uploading else STOP_S
+            uploaded = _within(seconds, lambda: self._run.finish(code), self._run.settings.wandb_dir)
+        except (TimeoutError, KeyboardInterrupt):
+            uploaded = False
+        if not uploaded:
             folder = self._run.sync_dir
             self._notify(f"W&B has not received the whole run; upload it with: wandb sync --include-online {folder}")
+            _within(STOP_S, wandb.teardown, folder)  # else Python waits for the uploads when it exits
 
 
 def replace_run_id() -> str:

@@ -54,10 +54,15 @@ def train(server, folder, *flags, **variables):
 
 def wait_for_epochs(run_folder, epochs, process, seconds=60):
     """Wait until metrics.csv has `epochs` rows while `process` runs."""
+    wait_for(lambda: (run_folder / "metrics.csv").is_file() and len(rows(run_folder)) >= epochs, process, seconds)
+
+
+def wait_for(condition, process, seconds=60):
+    """Wait until `condition()` is true while `process` runs."""
     end = time.monotonic() + seconds
-    while not (run_folder / "metrics.csv").is_file() or len(rows(run_folder)) < epochs:
+    while not condition():
         assert process.poll() is None, process.communicate()
-        assert time.monotonic() < end, f"no epoch {epochs} in {run_folder}"
+        assert time.monotonic() < end, f"timed out after {seconds} s"
         time.sleep(0.01)
 
 

@@ -35,16 +35,17 @@ def server():
 
 
 def sync(server, folder, run_id):
-    """Upload the offline log of a run with `wandb sync`."""
-    [log] = (folder / "wandb").glob(f"offline-run-*-{run_id}")
+    """Upload the log of a run with `wandb sync`, the offline one if there are two; return its path."""
+    log = min((folder / "wandb").glob(f"*run-*-{run_id}"))
     subprocess.run(
-        [sys.executable, "-m", "wandb", "sync", str(log)],
+        [sys.executable, "-m", "wandb", "sync", "--include-online", str(log)],
         cwd=folder,
         check=True,
         timeout=100,
         env=training.environment(server, folder),
         capture_output=True,
     )
+    return log
 
 
 def test_wandb_variables_for_project_and_tags_are_used(server, folder):
@@ -109,20 +110,42 @@ def test_a_run_whose_server_stops_waits_once_for_all_uploads_and_is_completed_by
     printed = process.communicate(timeout=150)[0]
     waited = time.time() - (run_folder / "layers.csv").stat().st_mtime  # written before the first upload
     assert waited < 15, printed  # tables, model and the rest one after the other would take 44 s
-    [log] = (folder / "wandb").glob("run-*-ended")
     unreachable, unsent = (line for line in printed.splitlines() if line.startswith("kws: "))
     assert unreachable.startswith("kws: W&B is unreachable (") and unreachable.endswith("lack tables and its model")
-    assert unsent == f"kws: W&B has not received the whole run; upload it with: wandb sync --include-online {log}"
     assert process.returncode == 0 and "Traceback" not in printed, printed
     assert training.read(run_folder, "summary.json")["state"] == "finished"
     assert len(training.rows(run_folder)) == 40
     server.start()
-    sync_command = [sys.executable, "-m", "wandb", "sync", "--include-online", str(log)]
-    environment = training.environment(server, folder)
-    subprocess.run(sync_command, cwd=folder, check=True, timeout=100, env=environment, capture_output=True)
+    log = sync(server, folder, "ended")
+    assert unsent == f"kws: W&B has not received the whole run; upload it with: wandb sync --include-online {log}"
     run = server.runs["ended"]
     assert [row["epoch"] for row in run.rows if "train/loss" in row] == list(range(1, 41))
     assert run.state == "finished" and run.gaps == []
+
+
+@pytest.mark.parametrize("number", (signal.SIGINT, signal.SIGTERM))
+def test_a_result_is_recorded_before_it_is_uploaded_and_a_signal_ends_the_waiting(server, folder, number):
+    run_id = number.name
+    process = training.start(server, folder, "--epochs=10", WANDB_RUN_ID=run_id)
+    run_folder = folder / "runs" / run_id
+    training.wait_for_epochs(run_folder, 1, process)
+    server.stop()  # W&B's client would wait for two minutes
+    training.wait_for(lambda: training.read(run_folder, "summary.json")["state"] == "finished", process)
+    time.sleep(0.5)  # until it waits
+    process.send_signal(number)
+    sent = time.monotonic()
+    printed = process.communicate(timeout=60)[0]
+    assert process.returncode == 0 and time.monotonic() - sent < 15 and "Traceback" not in printed, printed
+    server.start()
+    log = sync(server, folder, run_id)
+    assert [line for line in printed.splitlines() if line.startswith("kws: ")] == [
+        "kws: interrupted: the run on W&B will lack tables and its model",
+        f"kws: W&B has not received the whole run; upload it with: wandb sync --include-online {log}",
+    ]
+    run = server.runs[run_id]
+    assert (run.state, len(run.rows), run.gaps) == ("finished", 10, [])
+    assert run.summary["test/accuracy"] == training.read(run_folder, "summary.json")["test/accuracy"]
+    assert run.files["predictions.csv"] == (run_folder / "predictions.csv").read_bytes()
 
 
 def test_a_finished_run_resumed_with_more_epochs_has_each_epoch_once(server, folder):
