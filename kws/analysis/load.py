@@ -1,11 +1,11 @@
 """Reading runs from run folders and from W&B; every excluded run is named with its reason."""
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 from kws.analysis.grouping import group_by_study
-from kws.analysis.records import Excluded, Progress, Results, RunRecord, Sweeps, checked, finite_numbers
+from kws.analysis.records import Excluded, Progress, Results, RunRecord, Sweeps, checked, excluded, finite_numbers
 from kws.analysis.wandb_runs import read_project, wandb_path
 from kws.errors import KwsError
 from kws.files import read_yaml
@@ -17,44 +17,47 @@ from kws.training import run_folder
 def load(sources: Sequence[str | Path] = ("runs",), progress: Progress = lambda done, total: None) -> Results:
     """Return the Results of `sources`: any mixture of run folders, folders of run folders and W&B paths.
 
-    A W&B path is ENTITY/PROJECT, ENTITY/PROJECT/SWEEP_ID or ENTITY/PROJECT/sweeps/SWEEP_ID. A run found in two
-    sources (a folder and its copy on W&B) counts once, as first read. Raises KwsError if a source is neither a folder
-    nor a W&B path, or if no run is found.
+    A W&B path is ENTITY/PROJECT, ENTITY/PROJECT/SWEEP_ID or ENTITY/PROJECT/sweeps/SWEEP_ID; a folder of this name
+    that has runs takes precedence. A run found in two sources (a folder and its copy on W&B) counts once, as first
+    read. Raises KwsError if a source is neither a folder nor a W&B path, or if no run is found.
     """
     runs: dict[str, RunRecord] = {}
-    excluded: list[Excluded] = []
-    sweeps: Sweeps = {}
+    left_out: list[Excluded] = []
     for source in sources or ["runs"]:
-        if str(source).strip() and Path(source).is_dir():
-            found = _read_folder(Path(source), sweeps, progress)
-        elif path := wandb_path(source):
-            found = read_project(*path, sweeps, progress)
+        found: Iterable[RunRecord | Excluded]
+        if path := wandb_path(source):
+            found = read_project(*path, progress)
+        elif str(source).strip() and Path(source).is_dir():
+            found = _read_folder(Path(source), progress)
         else:
             raise KwsError(f"{source}: is neither a folder nor ENTITY/PROJECT on W&B; run kws sweep or kws train first")
         for item in found:
             if isinstance(item, Excluded):
-                excluded.append(item)
-            else:
-                runs.setdefault(item.run_id, item)
-    counted = _of_one_code(_without_duplicates(list(runs.values()), excluded), excluded, sweeps)
-    if not counted and not excluded:
+                left_out.append(item)
+            elif item.run_id not in runs or (runs[item.run_id].problem and not item.problem):
+                runs[item.run_id] = item
+    if not runs and not left_out:
         raise KwsError(f"{', '.join(map(str, sources))}: contains no run; run kws sweep or kws train first")
-    return Results(counted, excluded, sweeps)
+    in_order = sorted(runs.values(), key=lambda run: (run.started, run.run_id))
+    sweeps = {run.sweep_id: run.sweep for run in in_order if run.sweep}  # as its newest run has it
+    left_out += [excluded(run, run.problem) for run in in_order if run.problem]
+    counted = _without_duplicates([run for run in in_order if not run.problem], left_out)
+    return Results(_of_one_code(counted, left_out, sweeps), left_out, sweeps)
 
 
-def _without_duplicates(runs: list[RunRecord], excluded: list[Excluded]) -> list[RunRecord]:
+def _without_duplicates(runs: list[RunRecord], left_out: list[Excluded]) -> list[RunRecord]:
     # The first run counts. If the last did, a run could be repeated until its result is welcome.
     first: dict[tuple[object, ...], RunRecord] = {}
-    for run in sorted(runs, key=lambda run: (run.started, run.run_id)):
+    for run in runs:
         if run.identity in first:
             reason = f"duplicate: same settings, data and code as {first[run.identity].run_id}, which started first"
-            excluded.append(Excluded(run.name, run.where, run.study, reason))
+            left_out.append(excluded(run, reason))
         else:
             first[run.identity] = run
     return list(first.values())
 
 
-def _of_one_code(runs: list[RunRecord], excluded: list[Excluded], sweeps: Sweeps) -> list[RunRecord]:
+def _of_one_code(runs: list[RunRecord], left_out: list[Excluded], sweeps: Sweeps) -> list[RunRecord]:
     """Return the runs without those that other code made than most of their study; if equally many, the newest."""
     other: set[str] = set()
     for _, of_study in group_by_study(runs, sweeps):
@@ -63,41 +66,42 @@ def _of_one_code(runs: list[RunRecord], excluded: list[Excluded], sweeps: Sweeps
         for run in (run for run in of_study if run.code != used):
             other.add(run.run_id)
             reason = one_line(f"made by other code ({run.code}); the study uses {used}", 300)
-            excluded.append(Excluded(run.name, run.where, run.study, reason))
+            left_out.append(excluded(run, reason))
     return [run for run in runs if run.run_id not in other]
 
 
-def _read_folder(folder: Path, sweeps: Sweeps, progress: Progress) -> Iterator[RunRecord | Excluded]:
+def _read_folder(folder: Path, progress: Progress) -> Iterator[RunRecord | Excluded]:
     folders = run_folder.find_run_folders(folder)
     for done, path in enumerate(folders, 1):
-        yield _read_run(path, sweeps)
+        yield _read_run(path)
         progress(done, len(folders))
 
 
-def _read_run(folder: Path, sweeps: Sweeps) -> RunRecord | Excluded:
+def _read_run(folder: Path) -> RunRecord | Excluded:
     try:
         config = run_folder.read_config(folder)
-        name = str(config.get("run_name") or folder.name)
-        study = str(config.get("study", ""))
-        if not run_folder.has_summary(folder):
-            return Excluded(name, str(folder), study, "unfinished: it has no summary.json")
-        summary = run_folder.read_summary(folder)
-        predictions = run_folder.read_predictions(folder)
-        run = RunRecord(
-            run_id=str(config.get("run_id") or folder.name),
-            name=name,
-            where=str(folder),
-            config=config,
-            summary=finite_numbers(summary),
-            history=run_folder.read_history(folder),
-            predictions=predictions[run_folder.TEST],
-            val_predictions=predictions[run_folder.VALIDATION],
-            layers=run_folder.read_layers(folder),
-            sweep_id=str(config.get("sweep_id") or ""),
-        )
     except KwsError as error:
         return Excluded(folder.name, str(folder), "", f"cannot be read: {one_line(error, 200)}")
-    path = sweep_file(folder.parent, run.sweep_id)
-    if run.sweep_id and run.sweep_id not in sweeps and path.is_file():
-        sweeps[run.sweep_id] = read_yaml(path)
-    return checked(run, summary.get("state"), str(summary.get("error", "")))
+    run = RunRecord(
+        run_id=str(config.get("run_id") or folder.name),
+        name=str(config.get("run_name") or folder.name),
+        where=str(folder),
+        config=config,
+        summary={},
+        history={},
+        sweep_id=str(config.get("sweep_id") or ""),
+    )
+    if not run_folder.has_summary(folder):
+        run.problem = "unfinished: it has no summary.json"
+        return run
+    try:
+        summary = run_folder.read_summary(folder)
+        run.summary = finite_numbers(summary)
+        run.read_files(folder)
+        path = sweep_file(folder.parent, run.sweep_id)
+        if run.sweep_id and path.is_file():
+            run.sweep = read_yaml(path)
+    except KwsError as error:
+        run.problem = f"cannot be read: {one_line(error, 200)}"
+        return run
+    return checked(run, summary.get("state"), summary.get("error", ""))

@@ -4,6 +4,7 @@ import json
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, cast
 
 from kws import metrics
@@ -11,7 +12,7 @@ from kws.config import IDENTITY_SETTINGS, recorded
 from kws.errors import KwsError
 from kws.formatting import one_line
 from kws.training.provenance import Code, code_of
-from kws.training.run_folder import Predictions
+from kws.training.run_folder import TEST, VALIDATION, Predictions, read_history, read_layers, read_predictions
 
 if TYPE_CHECKING:
     from kws.data.corpus import DataInfo
@@ -38,6 +39,8 @@ class RunRecord:
     val_predictions: Predictions = field(default_factory=dict)  # of the validation clips; {} if not recorded
     layers: list[dict[str, str]] = field(default_factory=list)  # rows of layer, output_shape, params, macs
     sweep_id: str = ""
+    sweep: dict[str, Any] = field(default_factory=dict)  # content of the sweep file; {} if unknown
+    problem: str = ""  # why the run does not count
 
     @property
     def data_info(self) -> "DataInfo":
@@ -45,7 +48,7 @@ class RunRecord:
 
     @property
     def study(self) -> str:
-        return str(self.config.get("study", "single"))
+        return str(self.config.get("study", ""))
 
     @property
     def seed(self) -> int:
@@ -64,6 +67,13 @@ class RunRecord:
         """What distinguishes this run from any other of its study: settings, including the seed, data and code."""
         settings = (json.dumps(self.config.get(name)) for name in IDENTITY_SETTINGS)
         return (self.study, self.data_info.get("fingerprint"), self.code, *settings)
+
+    def read_files(self, folder: Path) -> None:
+        """Read history, predictions and layers from the run's folder, or from copies of its files. Raises KwsError."""
+        self.history = read_history(folder)
+        predictions = read_predictions(folder)
+        self.predictions, self.val_predictions = predictions[TEST], predictions[VALIDATION]
+        self.layers = read_layers(folder)
 
 
 @dataclass(frozen=True)
@@ -85,10 +95,11 @@ class Results:
     sweeps: Sweeps
 
 
-def checked(run: RunRecord, state: str | None, error: str = "") -> RunRecord | Excluded:
-    """Return the run, or an Excluded that says why it cannot count."""
-    reason = _problem(run) if state == "finished" else f"{state or 'unfinished'}{': ' + error if error else ''}"
-    return Excluded(run.name, run.where, run.study, one_line(reason, 300)) if reason else run
+def checked(run: RunRecord, state: object, error: object = "") -> RunRecord:
+    """Return the run, with its `problem` if it cannot count. `state`, `error`: as its summary or W&B has them."""
+    problem = _problem(run) if state == "finished" else f"{state or 'unfinished'}{f': {error}' if error else ''}"
+    run.problem = one_line(problem, 300)
+    return run
 
 
 def _problem(run: RunRecord) -> str:
@@ -111,6 +122,10 @@ def _problem(run: RunRecord) -> str:
     if not run.history.get(metrics.EPOCH):
         return "it has no metrics"
     return ""
+
+
+def excluded(run: RunRecord, reason: str) -> Excluded:
+    return Excluded(run.name, run.where, run.study, reason)
 
 
 def finite_numbers(summary: Mapping[str, Any]) -> metrics.Summary:

@@ -3,79 +3,99 @@
 import re
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from functools import cache
 from pathlib import Path
 from typing import Any, TypeVar
 
 from kws import metrics
-from kws.analysis.records import Excluded, Progress, RunRecord, Sweeps, checked, finite_numbers
+from kws.analysis.records import Progress, RunRecord, checked, finite_numbers
 from kws.errors import KwsError
 from kws.formatting import one_line
 from kws.training import run_folder
+from kws.training.wandb_variables import temporary_wandb_dir
 
+READERS = 16  # runs read at once: reading one is mostly waiting. W&B's client sends ten requests at once
 _WANDB_PATH = re.compile(r"^([\w.-]+)/([\w. -]+?)(?:/(?:sweeps/)?([\w-]+))?$")
 R = TypeVar("R")
 
 
 def wandb_path(source: str | Path) -> tuple[str, str, str | None] | None:
-    """Return (entity, project, sweep id or None) of a W&B path, None for anything else."""
+    """Return (entity, project, sweep id or None) of a W&B path, None for anything else, such as a folder with runs."""
     path = _WANDB_PATH.match(str(source))
-    if not path or str(source).startswith(".") or Path(source).is_dir():
+    if not path or str(source).startswith(".") or run_folder.find_run_folders(Path(source)):
         return None
     return path[1], path[2], path[3]
 
 
-def read_project(
-    entity: str, project: str, sweep_id: str | None, sweeps: Sweeps, progress: Progress
-) -> Iterator[RunRecord | Excluded]:
-    """Yield the runs of a project, or of one of its sweeps, and add the sweep files they name to `sweeps`.
+def read_project(entity: str, project: str, sweep_id: str | None, progress: Progress) -> list[RunRecord]:
+    """Return the runs of a project, or of one of its sweeps. A run that cannot be read has a `problem`.
 
-    Raises KwsError without an account, if W&B is unreachable, or if it has no such project.
+    Raises KwsError without an account, if W&B is unreachable, or if it has no such project or sweep.
     """
     import wandb
 
-    if not wandb.login(prompt=False, verify=False):
-        raise KwsError(
-            f"W&B {entity}/{project}: not logged in; run wandb login or set WANDB_API_KEY "
-            "(there is no folder of this name either)"
-        )
     path = "/".join(filter(None, (entity, project, sweep_id)))
-    api: Any = _with_retries(path, wandb.Api, timeout=60)
-    remote_runs = _with_retries(
-        path,
-        lambda: list(api.sweep(path).runs if sweep_id else api.runs(path, order="+created_at", per_page=200)),
-    )
-    for done, remote in enumerate(remote_runs, 1):
-        run_sweep = sweep_id or remote.sweep_name or ""
-        if run_sweep and run_sweep not in sweeps:
-            sweeps[run_sweep] = dict(_with_retries(path, api.sweep, f"{entity}/{project}/{run_sweep}").config)
-        yield _with_retries(f"{path}/{remote.id}", _read_run, remote, run_sweep)
-        progress(done, len(remote_runs))
+    if not wandb.login(prompt=False, verify=False):
+        here = "the folder of this name has no run" if Path(path).is_dir() else "there is no folder of this name either"
+        raise KwsError(f"W&B {path}: not logged in; run wandb login or set WANDB_API_KEY ({here})")
+
+    def connect() -> Any:
+        return _with_retries(path, wandb.Api, timeout=60)
+
+    @cache
+    def sweep_content(sweep_id: str) -> dict[str, Any]:
+        place = f"{entity}/{project}/{sweep_id}"
+        return _with_retries(place, lambda: dict(api.sweep(place).config))
+
+    def runs() -> list[Any]:
+        of_sweep = {"sweep": sweep_id} if sweep_id else {}
+        return list(api.runs(f"{entity}/{project}", of_sweep, "+created_at", per_page=200, include_sweeps=False))
+
+    def read(remote: Any) -> RunRecord:
+        run = RunRecord(remote.id, remote.name or remote.id, remote.url, config={}, summary={}, history={})
+        try:
+            _with_retries(f"{path}/{remote.id}", _read_run, run, remote, sweep_content)
+        except KwsError as error:
+            connect()  # raises where W&B, not this run, is the problem
+            run.problem = one_line(error, 300)
+        return run
+
+    api = connect()
+    if sweep_id:
+        sweep_content(sweep_id)
+    found: list[RunRecord] = []
+    with temporary_wandb_dir(), ThreadPoolExecutor(READERS) as readers:
+        remote_runs = _with_retries(path, runs)
+        for run in readers.map(read, remote_runs):
+            found.append(run)
+            progress(len(found), len(remote_runs))
+    return found
 
 
-def _read_run(remote: Any, sweep_id: str) -> RunRecord | Excluded:
-    config = dict(remote.config)
-    run = RunRecord(
-        run_id=remote.id,
-        name=str(config.get("run_name") or remote.name),
-        where=remote.url,
-        config=config,
-        summary=finite_numbers(dict(remote.summary_metrics)),
-        history={},
-        sweep_id=sweep_id,
-    )
+def _read_run(run: RunRecord, remote: Any, sweep_content: Callable[[str], dict[str, Any]]) -> None:
+    """Complete `run`. Raises KwsError and W&B's errors."""
+    config, summary = dict(remote.config), dict(remote.summary_metrics)
+    run.config, run.summary = config, finite_numbers(summary)
+    run.name = str(config.get("run_name") or run.name)
+    run.sweep_id = str(config.get("sweep_id") or remote.sweep_name or "")
+    if remote.sweep_name:
+        run.sweep = sweep_content(remote.sweep_name)
     if remote.state == "finished":
-        # scan_history, because run.history() samples 500 rows. Rows without a validation accuracy contain the tables
-        # that are logged once, at the end.
-        epochs = [row for row in remote.scan_history() if row.get(metrics.VAL_ACCURACY) is not None]
-        run.history = run_folder.history(epochs)
         with tempfile.TemporaryDirectory() as folder:
-            for file in remote.files(names=[run_folder.PREDICTIONS, run_folder.LAYERS]):
-                file.download(root=folder, replace=True)
-            predictions = run_folder.read_predictions(Path(folder))
-            run.predictions, run.val_predictions = predictions[run_folder.TEST], predictions[run_folder.VALIDATION]
-            run.layers = run_folder.read_layers(Path(folder))
-    return checked(run, remote.state)
+            for file in remote.files(names=[run_folder.METRICS, run_folder.PREDICTIONS, run_folder.LAYERS]):
+                file.download(root=folder, replace=True).close()
+            try:
+                run.read_files(Path(folder))
+            except KwsError as error:
+                raise KwsError(f"cannot be read: {str(error).removeprefix(f'{folder}/')}") from error
+        if not run.history:  # a run of an earlier version, which did not upload metrics.csv
+            # scan_history, because run.history() samples 500 rows. Rows without a validation accuracy contain the
+            # tables that are logged once, at the end.
+            rows = [row for row in remote.scan_history() if row.get(metrics.VAL_ACCURACY) is not None]
+            run.history = run_folder.history(rows)
+    checked(run, remote.state, summary.get("error", ""))
 
 
 def _with_retries(path: str, action: Callable[..., R], *arguments: Any, **options: Any) -> R:

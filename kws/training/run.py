@@ -27,7 +27,7 @@ from kws.training.checkpoints import Checkpoint, best_row
 from kws.training.evaluation import Evaluation, evaluate, features_of
 from kws.training.optimizer import adam
 from kws.training.provenance import Provenance
-from kws.training.run_folder import LAST_CHECKPOINT, LAYERS, PREDICTIONS, RunFolder, resume_command
+from kws.training.run_folder import LAST_CHECKPOINT, LAYERS, METRICS, PREDICTIONS, RunFolder, resume_command
 from kws.training.tracker import Tracker
 
 MISCLASSIFIED_SHOWN = 16  # clips in W&B's table of misclassified test clips
@@ -244,7 +244,7 @@ class TrainingRun:
         with torch.no_grad():
             # torch.stft rejects an empty batch, which is left if no clip is misclassified.
             log_mels = context.model.features(shown.to(context.device)).cpu() if len(shown) else shown
-        self.tracker.upload(self.folder.path, PREDICTIONS, LAYERS)  # queued; the next two wait for an answer
+        self.tracker.upload(self.folder.path, METRICS, PREDICTIONS, LAYERS)  # queued; the next two wait for an answer
         self.tracker.log_evaluation(test, shown, log_mels, costs.layers)
         self.tracker.log_model(self.folder.best_checkpoint)
 

@@ -135,7 +135,8 @@ class Tracker:
     def _stored_run(self) -> Any:
         import wandb
 
-        return wandb.Api(timeout=READ_TIMEOUT_S).run(self._run.path)
+        with wandb_variables.temporary_wandb_dir():
+            return wandb.Api(timeout=READ_TIMEOUT_S).run(self._run.path)
 
     def log(self, row: Row) -> None:
         """Log the row of one epoch, unless the resumed W&B run already has it."""

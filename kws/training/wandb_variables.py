@@ -4,7 +4,11 @@ import os
 import re
 import secrets
 import string
+import tempfile
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
 
 from kws.config import Config, resolve
 from kws.errors import KwsError
@@ -60,3 +64,17 @@ def finish_timeout() -> float:
     if not 0 < seconds < threading.TIMEOUT_MAX:
         raise KwsError(f"WANDB_FINISH_TIMEOUT is {one_line(text)!r}, but must be a number of seconds above 0")
     return seconds
+
+
+@contextmanager
+def temporary_wandb_dir() -> Iterator[Path]:
+    """Set $WANDB_DIR to a temporary folder and yield it: each run that W&B's API reads leaves an empty folder there."""
+    before = os.environ.get("WANDB_DIR")
+    with tempfile.TemporaryDirectory() as folder:
+        os.environ["WANDB_DIR"] = folder
+        try:
+            yield Path(folder)
+        finally:
+            del os.environ["WANDB_DIR"]
+            if before is not None:
+                os.environ["WANDB_DIR"] = before

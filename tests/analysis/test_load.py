@@ -3,7 +3,8 @@
 import json
 
 import pytest
-from helpers.online_study import call
+from doubles.wandb_server import WandbServer
+from helpers.online_study import call, store
 from helpers.run_folders import make_run, make_study, write_sweep
 
 from kws.analysis.load import load
@@ -272,3 +273,74 @@ def test_a_crashed_run_on_wandb_is_excluded(online):
     finally:
         run.state = "finished"
     assert len(got["runs"]) == 5 and [reason for _, reason in got["excluded"]] == ["crashed"]
+
+
+def test_a_project_is_read_twice_from_one_folder_and_no_folder_of_its_name_is_left_or_preferred(online, tmp_path):
+    server, _ = online
+    (tmp_path / "tester" / "words" / "notes").mkdir(parents=True)  # the user's own, empty
+    for _ in range(2):
+        assert len(call(server, tmp_path, READ, "tester/words", WANDB_DIR=".", TMPDIR=str(tmp_path))["runs"]) == 6
+    assert [path.name for path in (tmp_path / "tester").rglob("*")] == ["words", "notes"]
+    (tmp_path / "tester" / "nobody" / "abc").mkdir(parents=True)
+    got = call(server, tmp_path, READ, "tester/nobody", HOME=str(tmp_path), WANDB_API_KEY="")
+    assert "run wandb login or set WANDB_API_KEY (the folder of this name has no run)" in got
+    make_run(tmp_path / "tester" / "words", run_id="mine")
+    assert list(call(server, tmp_path, READ, "tester/words")["runs"]) == ["mine"]
+
+
+def damage_predictions(run):
+    run.files["predictions.csv"] = b"split,clip,label,probability\ntest,a,7,0.5\n"
+
+
+def drop_a_column(run):
+    run.files["predictions.csv"] = b"split,clip,label\ntest,a,1\n"
+
+
+def leave_a_deleted_sweep(run):
+    run.sweep = "gone"
+
+
+def record_another_schema(run):
+    run.raw_config["schema"]["value"] = 2
+
+
+def lose_the_history(run):
+    run.history.clear()
+    del run.files["metrics.csv"]
+
+
+def make_text_of_the_config(run):
+    run.raw_config = "text"
+
+
+def fail(run):
+    run.state, run.summary["error"] = "failed", "no disk"
+
+
+BAD = {
+    damage_predictions: "cannot be read: predictions.csv: is damaged (a label that is not 0 or 1",
+    drop_a_column: "cannot be read: predictions.csv: is damaged",
+    leave_a_deleted_sweep: "W&B tester/words/gone: not found (Could not find sweep",
+    record_another_schema: "config: was recorded by another version of kws (schema 2, not 1)",
+    lose_the_history: "it has no metrics",
+    make_text_of_the_config: "config: was recorded by another version of kws",
+    fail: "failed: no disk",
+}
+
+
+def test_a_bad_run_on_wandb_is_excluded_with_its_reason_and_runs_are_read_at_once(tmp_path):
+    with WandbServer() as server:
+        runs = [store(server, make_run(tmp_path / "runs", seed=seed)) for seed in range(20)]
+        old = store(server, make_run(tmp_path / "runs", seed=20), files=("predictions.csv", "layers.csv"))
+        for run, damage in zip(runs, BAD, strict=False):
+            damage(run)
+        server.delay = 0.1
+        got = call(server, tmp_path, READ, "tester/words")
+        assert len(got["runs"]) == 21 - len(BAD) and old.id in got["runs"]
+        assert got["seen"] == [[done, 21] for done in range(1, 22)]
+        found = dict(got["excluded"])
+        assert len(found) == len(BAD)
+        for run, reason in zip(runs, BAD.values(), strict=False):
+            assert found[run.display_name].startswith(reason)
+        assert server.most_at_once >= 5
+        assert server.unknown == [] and server.crashes == []

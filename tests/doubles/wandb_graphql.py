@@ -12,6 +12,8 @@ import re
 from doubles.wandb_operations import ArtifactOperations, SweepOperations
 from doubles.wandb_records import ENTITY, Agent, Artifact, Refused, Run, Sweep, edges, lookup, matches, now
 
+HEAVY = ("config", "summaryMetrics", "systemMetrics")
+
 
 class State(SweepOperations, ArtifactOperations):
     """Everything that the server received, and one method per GraphQL operation, of the same name."""
@@ -37,7 +39,7 @@ class State(SweepOperations, ArtifactOperations):
         if not public or name in ("answer", "stream", "file_url", "requeue"):
             self.unknown.append(name)
             raise Refused(f"unknown operation {name}")
-        return getattr(self, name)(variables)
+        return getattr(self, name)(variables | {"light": "fragment LightweightRunFragment" in query})
 
     def _id(self, length: int = 8) -> str:
         return "".join(self._chance.choices("abcdefghijklmnopqrstuvwxyz0123456789", k=length))
@@ -141,9 +143,10 @@ class State(SweepOperations, ArtifactOperations):
             raise Refused(f"no run {name}")
         return self.runs[name]
 
-    def _bucket(self, run: Run) -> dict:
+    def _bucket(self, run: Run, light: bool = False) -> dict:
+        """Return everything about a run; light: without what W&B's client then asks for run by run."""
         rows = run.rows
-        return {
+        bucket = {
             "id": run.storage_id,
             "name": run.id,
             "displayName": run.display_name or run.id,
@@ -181,6 +184,7 @@ class State(SweepOperations, ArtifactOperations):
             "parquetHistory": {"parquetUrls": [], "liveData": rows},
             "stopped": run.stop_requested,
         }
+        return {key: value for key, value in bucket.items() if not (light and key in HEAVY)}
 
     def UpsertBucket(self, v):
         by_storage_id = {run.storage_id: run for run in self.runs.values()}
@@ -257,7 +261,7 @@ class State(SweepOperations, ArtifactOperations):
         known = [run for run in found if lookup(run, key) is not None]
         known.sort(key=lambda run: lookup(run, key), reverse=order.startswith("-"))
         known += [run for run in found if lookup(run, key) is None]
-        shown = edges([self._bucket(run) for run in known], v.get("perPage"), v.get("cursor"))
+        shown = edges([self._bucket(run, v.get("light")) for run in known], v.get("perPage"), v.get("cursor"))
         project = self._known_project(v["project"])
         return {"project": project and {**project, "runCount": len(found), "runs": shown}}
 

@@ -67,6 +67,7 @@ class WandbServer:
         self.requests = 0
         self.failed = 0
         self.delay = 0.0
+        self.at_once = self.most_at_once = 0  # requests in progress, delay included
         self.key_rejected = False
         self._chance = random.Random(seed)
         self._share, self._status = 0.0, 503
@@ -174,9 +175,13 @@ class _Handler(BaseHTTPRequestHandler):
         body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
         if self.headers.get("Content-Encoding") == "gzip":
             body = gzip.decompress(body)
+        with owner.lock:
+            owner.at_once += 1
+            owner.most_at_once = max(owner.most_at_once, owner.at_once)
         if owner.delay:
             threading.Event().wait(owner.delay)
         with owner.lock:
+            owner.at_once -= 1
             fault = owner.draw_fault()
             status, answer = (owner._status, b"") if fault == "before" else self._answer(body)
         if fault == "after":

@@ -1,10 +1,12 @@
 """A small study on the stand-in W&B server: real runs by kws.train, shared by all tests that read them."""
 
+import csv
 import json
 import subprocess
 import sys
 
 import pytest
+from doubles.wandb_records import Run
 from doubles.wandb_server import WandbServer
 
 SWEEP = """
@@ -33,6 +35,22 @@ def call(server, folder, code, *arguments, **variables):
     assert done.returncode == 0, done.stdout
     lines = [line for line in done.stdout.splitlines() if line.startswith("GOT ")]
     return json.loads(lines[-1][4:]) if lines else done.stdout
+
+
+def store(server, run_folder, project="words", files=("metrics.csv", "predictions.csv", "layers.csv")):
+    """Store a run folder on the server, as if it had been uploaded; returns the server's Run."""
+    config, summary = (json.loads((run_folder / name).read_text()) for name in ("config.json", "summary.json"))
+    created = f"2026-11-22T11:00:00.{len(server.runs):06d}Z"
+    run = Run(run_folder.name, project, f"storage-{run_folder.name}", created, summary.pop("state"))
+    run.raw_config = {key: {"value": value} for key, value in config.items()} | {"_wandb": {"value": {}}}
+    run.summary, run.display_name = summary, config["run_name"]
+    with open(run_folder / "metrics.csv", newline="") as file:
+        for step, row in enumerate(csv.DictReader(file)):
+            run.history[step] = {key: float(value) for key, value in row.items()} | {"_step": step}
+    run.files = {name: (run_folder / name).read_bytes() for name in files}
+    server.state.CreateProject({"input": {"name": project}})
+    server.runs[run.id] = run
+    return run
 
 
 @pytest.fixture(scope="session")

@@ -102,7 +102,7 @@ def assert_uploaded(server, run_folder, epochs):
     shown = {key: value for key, value in summary.items() if "/" in key and not key.startswith("wandb/")}
     assert {"best/val_accuracy", "test/accuracy", "test/errors", "model/params", "frontend/macs"} <= set(shown)
     assert {key: run.summary[key] for key in shown} == shown
-    for name in ("predictions.csv", "layers.csv"):
+    for name in ("metrics.csv", "predictions.csv", "layers.csv"):
         assert run.files[name] == (run_folder / name).read_bytes()
     assert set(run.files) == run.uploaded
     assert any(name.startswith("media/table/test/misclassified") for name in run.files)
