@@ -177,14 +177,15 @@ def _train(options: argparse.Namespace, flags: list[str]) -> int:
     if options.resume is not None:
         config = _resumed_config(config, options.resume, layers)
     from kws.train import train
-    from kws.training.run import Diverged
+    from kws.training.run import Diverged, Stopped
 
     try:
         with progress.epochs(config) as on_epoch:
             folder = train(config, options.resume, bool(options.resume), None, on_epoch, progress.notify)
-    except Diverged as error:
+    except (Diverged, Stopped) as error:
         notify(str(error))
-        return 1
+        # W&B's agent gives up after a few statuses above 0, but stopping runs is part of a sweep.
+        return 0 if isinstance(error, Stopped) and "WANDB_SWEEP_ID" in os.environ else 1
     tables.run(folder)
     return 0
 

@@ -40,6 +40,7 @@ def train(
     Raises:
         KwsError: an error the user can fix, before anything is tracked where it can be known then.
         Diverged: the loss is not finite.
+        Stopped: the run was stopped on W&B; its checkpoint is written.
         Preempted: after SIGTERM or SIGINT, once the checkpoint is written.
     """
     wandb_variables.check_mode()

@@ -38,6 +38,10 @@ class Preempted(SystemExit):
     """Raised after SIGTERM or SIGINT, once the checkpoint is written. Exit status 128 + signal."""
 
 
+class Stopped(KwsError):
+    """Raised after the run was stopped on W&B, by a person or its sweep, once the checkpoint is written."""
+
+
 class Diverged(Exception):
     """The loss is not finite; the message names the epoch and step. The last good checkpoints are kept."""
 
@@ -124,15 +128,19 @@ class TrainingRun:
                     if on_epoch:
                         on_epoch(row)
                     if signals and epoch < self.config.epochs:
+                        if self.tracker.stopped_on_wandb():
+                            command = resume_command(self.folder)
+                            raise Stopped(f"run {self.folder.run_id}: was stopped on W&B; resume it with: {command}")
                         raise Preempted(128 + signals[0])
                 test, costs = self._test()
                 summary = self._summary(test, costs) | {metrics.RUN_S: time.perf_counter() - started}
                 self._write_summary("finished", summary)
-        except Preempted:
+        except (Preempted, Stopped) as stop:
             # Slurm and an agent that forwards signals both send SIGTERM: the second must not interrupt this.
             with _handling(signal.SIG_IGN, signal.SIGTERM):
-                self.tracker.upload(self.folder.path, LAST_CHECKPOINT)  # another machine may resume the run from it
-                self._end("preempted", {})
+                if isinstance(stop, Preempted):  # another machine may resume the run
+                    self.tracker.upload(self.folder.path, LAST_CHECKPOINT)
+                self._end("preempted" if isinstance(stop, Preempted) else "stopped", {})
             raise
         except BaseException as error:
             with suppress(OSError):  # a full disk has no room for a summary either

@@ -29,6 +29,9 @@ if TYPE_CHECKING:
 
 INIT_TIMEOUT_S = 30  # then the run continues offline; WANDB_INIT_TIMEOUT changes it
 READ_TIMEOUT_S = 30
+STOPPED = """query RunStoppedStatus($entity: String, $project: String, $run: String!) {
+    project(name: $project, entityName: $entity) { run(name: $run) { stopped } } }"""
+STOPPED_TIMEOUT_S = 5
 STOP_S = 2  # for what is left to write to the run's log after Ctrl-C
 LACKING = "the run on W&B will lack tables and its model"
 
@@ -195,8 +198,23 @@ class Tracker:
             self._notify(f"W&B is unreachable ({failure}): {LACKING}")
         self._patience_s = 0
 
+    def stopped_on_wandb(self) -> bool:
+        """Return whether the run was stopped on W&B: the client and the agent pass that on as a signal like any other."""
+        import requests
+        import wandb
+
+        for _ in range(2 if self.url else 0):  # the public API has no such field
+            with _reading():
+                run = {"entity": self._run.entity, "project": self._run.project, "run": self._run.id}
+                login = "api", wandb.Api(timeout=STOPPED_TIMEOUT_S).api_key or ""
+                address, sent = f"{self._run.settings.base_url}/graphql", {"query": STOPPED, "variables": run}
+                answer = requests.post(address, json=sent, auth=login, timeout=STOPPED_TIMEOUT_S)
+                answer.raise_for_status()
+                return '"stopped":true' in answer.text.replace(" ", "")
+        return False
+
     def finish(self, state: str, summary: Mapping[str, Any], uploading: bool = True) -> None:
-        """End the W&B run: "finished", "failed" or "preempted" (W&B then requeues it if it belongs to a sweep).
+        """End the W&B run: "finished", "failed", "stopped" or "preempted" (W&B then requeues it if it has a sweep).
 
         Waits for its uploads, if `uploading`, until Ctrl-C.
         """
@@ -205,7 +223,7 @@ class Tracker:
         self._run.summary.update(dict(summary))
         if state == "preempted":
             self._run.mark_preempting()
-        code = {"finished": 0, "failed": 1, "preempted": 143}[state]
+        code = {"finished": 0, "failed": 1, "preempted": 143, "stopped": 255}[state]  # 255: as the client ends it
         try:
             seconds = threading.TIMEOUT_MAX if uploading else STOP_S
             uploaded = _within(seconds, lambda: self._run.finish(code), self._run.settings.wandb_dir)
@@ -272,7 +290,7 @@ def _reading() -> Iterator[None]:
     import requests
     import wandb
 
-    with suppress(wandb.errors.CommError, requests.RequestException, ValueError, OSError):
+    with suppress(wandb.errors.Error, requests.RequestException, ValueError, OSError):
         yield
 
 

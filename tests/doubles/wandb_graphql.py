@@ -197,7 +197,7 @@ class State(SweepOperations, ArtifactOperations):
             self.runs[name] = run
         if v.get("name") and run.state != "running":  # a process started it; an edit sends an id
             run.resumed += run.state != "pending"
-            run.state, run.exit_code, run.preempting = "running", None, False
+            run.state, run.exit_code, run.preempting, run.stop_requested = "running", None, False, False
         if v.get("config"):
             run.raw_config = json.loads(v["config"])
         if v.get("summaryMetrics"):
@@ -227,7 +227,7 @@ class State(SweepOperations, ArtifactOperations):
             return {"project": {"run": None}}
         return {"project": {**self._project(run.project), "run": self._bucket(run)}}
 
-    RunState = QueryRunInfo = RunFullHistory = RunHistoryKeys = RunParquetHistory = Run
+    RunState = RunStoppedStatus = QueryRunInfo = RunFullHistory = RunHistoryKeys = RunParquetHistory = Run
 
     def HistoryPage(self, v):
         rows = [row for row in self._run(v["run"]).rows if v["minStep"] <= row["_step"] < v["maxStep"]]
@@ -325,7 +325,8 @@ class State(SweepOperations, ArtifactOperations):
         run.preempting |= bool(sent.get("preempting"))
         if sent.get("complete"):
             run.exit_code = sent.get("exitcode", 0)
-            run.state = "finished" if run.exit_code == 0 else "preempted" if run.preempting else "failed"
+            failed = "preempted" if run.preempting else "killed" if run.stop_requested else "failed"
+            run.state = failed if run.exit_code else "finished"
             if run.state == "preempted" and run.sweep in self.sweeps:
                 self.requeue(run)
         return {"exitcode": run.exit_code, "limits": {}, "stopped": run.stop_requested}

@@ -14,6 +14,8 @@ class SweepOperations:
         if v.get("id") in self.sweeps:
             sweep = self.sweeps[v["id"]]
             sweep.state = v.get("state") or sweep.state
+            for run in self.runs.values():
+                run.stop_requested |= sweep.state == "CANCELED" and run.sweep == sweep.id
         else:
             config = yaml.safe_load(v["config"])
             project = v.get("projectName") or config.get("project") or "uncategorized"
@@ -96,9 +98,7 @@ class SweepOperations:
         """Return the next commands for an agent, which does one run at a time."""
         sweep = self.sweeps[agent.sweep]
         if any(alive.values()):
-            ended = sweep.state in ("STOPPED", "CANCELED")
-            stops = [run for run in alive if ended or self.runs[run].stop_requested]
-            return [{"type": "stop", "run_id": run} for run in stops]
+            return [{"type": "stop", "run_id": run} for run in alive if self.runs[run].stop_requested]
         if agent.run is not None:
             run, agent.run = self.runs[agent.run], None
             if run.state in ("pending", "running"):  # the process ended without reporting a state

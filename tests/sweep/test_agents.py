@@ -147,6 +147,29 @@ def test_a_preempted_run_is_requeued_and_gives_the_results_of_an_undisturbed_one
     ]
 
 
+def test_a_run_that_is_stopped_on_wandb_ends_as_stopped_and_is_not_requeued(server, tmp_path):
+    folder = training.make_work_folder(tmp_path)
+    sweep = create_sweep(server, folder, {"n_mels": [20, 40], **FIXED, "epochs": 10_000}, COMMAND)
+    agent = start_agent(server, folder, sweep)
+    for number in range(2):
+        training.wait_for(lambda number=number: len(sweep.assigned) > number, agent)
+        training.wait_for_epochs(folder / "runs" / sweep.assigned[number], 2, agent)
+        if number == 0:
+            server.runs[sweep.assigned[0]].stop_requested = True  # by its button, or by early_terminate
+        else:
+            cancel = [sys.executable, "-m", "wandb", "sweep", "--cancel", f"tester/kws/{sweep.id}"]
+            environment = training.environment(server, folder)
+            subprocess.run(cancel, cwd=folder, check=True, timeout=60, env=environment, capture_output=True)
+    printed = agent.communicate(timeout=90)[0]
+    assert agent.returncode == 0 and len(sweep.assigned) == 2, printed
+    for run_id in sweep.assigned:
+        run = server.runs[run_id]
+        assert (run.state, run.preempting, run.exit_code) == ("killed", False, 255), printed
+        assert training.read(folder / "runs" / run_id, "summary.json")["state"] == "stopped"
+        line = f"kws: run {run_id}: was stopped on W&B; resume it with: kws train --resume {run_id}"
+        assert line in printed.splitlines()
+
+
 @pytest.mark.parametrize("name, trials", (("n_mels", 15), ("groups", 25)))
 def test_wandb_accepts_the_study_files_and_their_first_trial_runs(server, tmp_path, name, trials):
     folder = training.make_work_folder(tmp_path)  # not shared: each server with this seed assigns the same run ids

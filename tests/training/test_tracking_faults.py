@@ -216,6 +216,21 @@ def test_a_run_resumed_after_ctrl_c_equals_an_uninterrupted_one(server, folder):
     ]
 
 
+def test_a_run_that_is_stopped_on_wandb_ends_as_stopped_and_can_be_resumed(server, folder):
+    process = training.start(server, folder, "--epochs=500", WANDB_RUN_ID="button")
+    training.wait_for_epochs(folder / "runs" / "button", 2, process)
+    server.fail(share=0.25)
+    server.runs["button"].stop_requested = True
+    process.send_signal(signal.SIGINT)  # so does W&B's client, within 15 s
+    printed = process.communicate(timeout=60)[0]
+    assert process.returncode == 1 and "Traceback" not in printed, printed
+    assert (server.runs["button"].state, server.runs["button"].preempting) == ("killed", False)
+    assert training.read(folder / "runs" / "button", "summary.json")["state"] == "stopped"
+    epochs = len(training.rows(folder / "runs" / "button")) + 1
+    training.train(server, folder, "--resume=button", f"--epochs={epochs}")
+    training.assert_uploaded(server, folder / "runs" / "button", epochs)
+
+
 def test_a_run_that_gets_sigterm_repeatedly_is_marked_preempted(server, folder):
     process = training.start(server, folder, "--epochs=300", WANDB_RUN_ID="urged")
     training.wait_for_epochs(folder / "runs" / "urged", 2, process)
