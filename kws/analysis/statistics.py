@@ -163,3 +163,13 @@ def importance(values: Sequence[object], scores: Sequence[float], most_bins: int
         return 0.0
     within = sum(float(np.sum((ranks[bins == bin] - ranks[bins == bin].mean()) ** 2)) for bin in used)
     return max(0.0, 1 - (within / (n - len(used))) / (total / (n - 1)))
+
+
+def pareto(points: Sequence[tuple[float, float]]) -> list[int]:
+    """Return the indices of the (cost, accuracy) points that no other point dominates, cheapest first."""
+    accuracy = [round(y, 9) for _, y in points]  # equal error counts, added in another order, give the same mean
+    front: list[int] = []
+    for index in sorted(range(len(points)), key=lambda i: (points[i][0], -accuracy[i])):
+        if not front or accuracy[index] > accuracy[front[-1]]:
+            front.append(index)
+    return front

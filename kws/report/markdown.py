@@ -8,7 +8,7 @@ from kws.analysis.narrative import answer, conclusions
 from kws.analysis.records import Excluded
 from kws.analysis.study import Study
 from kws.report import content
-from kws.report.chart_kinds import Figure
+from kws.report.vega import Figure
 
 
 def markdown(drawn: Iterable[tuple[Study, list[Figure]]], without_result: Sequence[Excluded] = ()) -> str:

@@ -2,6 +2,7 @@
 
 import base64
 import hashlib
+import json
 import time
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -16,8 +17,8 @@ from kws.analysis.statistics import clip_interval
 from kws.analysis.study import Study, is_right
 from kws.formatting import percent, percentage_points, seconds, value_text
 from kws.report import content, vega
-from kws.report.chart_kinds import SINGLE_RUNS, Figure
 from kws.report.misclassified import misclassified
+from kws.report.vega import Figure
 
 MOST_ROWS = 20  # of a search's comparison: the best ones
 RUN_METRICS = (
@@ -45,13 +46,14 @@ def page(
         trim_blocks=True, lstrip_blocks=True,
     )  # fmt: skip
     environment.filters["digest"] = _digest
-    environment.globals |= {"percent": percent, "dashes": vega.DASHES, "single_runs": SINGLE_RUNS}
-    specs = {figure.id: figure.spec for _, figures in drawn for figure in figures}
+    environment.globals["percent"] = percent
+    environment.policies["json.dumps_kwargs"] = {"allow_nan": False, "separators": (",", ":")}
+    specs = {figure.id: figure.spec() for _, figures in drawn for figure in figures}
     return (
         environment.get_template("page.html.j2")
         .render(
             articles=[_article(study, figures, data_dir) for study, figures in drawn],
-            data=vega.json_in_html({"config": vega.page_config(), "locale": vega.LOCALE, "specs": specs}),
+            data={"config": json.loads(vega.static("theme.json")), "locale": vega.LOCALE, "specs": specs},
             methods=content.METHODS,
             now=time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime()),
             scripts=[vega.bundle(), vega.static("page.js")],

@@ -38,7 +38,7 @@ def write(
         (out_dir / "figures").mkdir(parents=True, exist_ok=True)
         drawn = [(study, figures(study)) for study in found]
         for figure in (figure for _, of_study in drawn for figure in of_study):
-            save(figure.spec, figure.title, out_dir / "figures" / figure.id)
+            save(figure, out_dir / "figures" / figure.id)
         with write_atomically(out_dir / "runs.csv") as path, open(path, "w", encoding="utf-8", newline="") as file:
             csv.writer(file, lineterminator="\n").writerows(_rows(found, excluded))
         write_text(out_dir / "report.md", markdown(drawn, without_result))

@@ -16,6 +16,7 @@ from kws.analysis.statistics import (
     mcnemar,
     mean_interval,
     paired_difference,
+    pareto,
 )
 
 
@@ -129,3 +130,11 @@ def test_importance_separates_signal_from_noise():
     assert importance(list(lr), scores) > 0.5  # not monotone: a correlation would miss it
     assert importance(words, scores) < 0.15
     assert importance([1, 1, 1], [1, 2, 3]) == 0
+
+
+def test_rounding_differences_add_no_point_to_the_pareto_front():
+    assert pareto([(1.0, 0.9947136563876651), (2.0, 0.9947136563876653)]) == [0]
+
+
+def test_the_pareto_front():
+    assert pareto([(4, 0.9), (1, 0.7), (2, 0.8), (3, 0.75), (2, 0.6)]) == [1, 2, 0]

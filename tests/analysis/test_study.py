@@ -10,7 +10,7 @@ from rich.console import Console
 from kws.analysis.load import load
 from kws.analysis.narrative import answer, conclusions
 from kws.analysis.study import studies
-from kws.report.charts import figures, pareto
+from kws.report.charts import figures
 from kws.report.content import comparison_rows, facts
 from kws.report.misclassified import misclassified
 from kws.terminal.tables import report, study_table
@@ -293,11 +293,24 @@ def test_the_figures_follow_the_number_of_parameters(tmp_path):
         settings = {"lr": 0.001 * (number + 1), "channels": 8 * (number % 3 + 1), "batch_size": 16 * (number % 2 + 1)}
         make_run(tmp_path / "many", study="search", accuracy=0.9 + number / 100, **settings)
     one, two, many = (studies(load([tmp_path / name]))[0] for name in ("one", "two", "many"))
-    assert kinds(one) == ["dots", "lines", "lines", "dots", "dots", "bars", "bars", "scatter", "lines", "lines"]
-    assert kinds(two)[:2] == ["heat", "heat"] and two.parameters == ["channels", "lr"]
+    assert kinds(one) == ["dots", "lines", "lines", "dots", "dots", "scatter", "steps", "steps"]
+    assert kinds(two)[:2] == ["heat", "lines"] and two.parameters == ["channels", "lr"]
     assert kinds(many)[:2] == ["parallel", "bars"]
-    importance = figures(many)[1].spec["datasets"]["bars"]
-    assert importance[0]["label"] == "lr" and importance[0]["y"] > 0.5
+    heads, rows = figures(many)[1].table()
+    assert heads == ["setting", "share explained#"] and rows[0][0] == "lr"
+
+
+def test_curves_have_the_mean_and_the_range_of_the_runs(tmp_path):
+    make_study(tmp_path, seeds=3, epochs=7)
+    found = studies(load([tmp_path]))[0]
+    loss, accuracy = figures(found)[1:3]
+    assert accuracy.table()[0] == ["epoch#", "configuration", "validation accuracy#", "lowest#", "highest#"]
+    for curve, metric in ((loss, "train/loss"), (accuracy, "val/accuracy")):
+        assert len(curve.rows) == 3 * 7
+        row = curve.rows[3 * 4 + 1]
+        values = [run.history[metric][4] for run in found.configurations[1].runs]
+        assert list(row.values())[:2] == [5, "n_mels 40"]
+        assert list(row.values())[2:] == pytest.approx([sum(values) / 3, min(values), max(values)])
 
 
 def test_a_random_search_over_one_setting_is_a_search(tmp_path):
@@ -306,11 +319,3 @@ def test_a_random_search_over_one_setting_is_a_search(tmp_path):
         make_run(tmp_path, lr=0.001 * (number + 1), study="lr", record={"sweep_id": "s"})
     (found,) = studies(load([tmp_path]))
     assert found.is_search and kinds(found)[0] == "parallel" and found.missing == []
-
-
-def test_rounding_differences_add_no_point_to_the_pareto_front():
-    assert pareto([(1.0, 0.9947136563876651), (2.0, 0.9947136563876653)]) == [0]
-
-
-def test_the_pareto_front():
-    assert pareto([(4, 0.9), (1, 0.7), (2, 0.8), (3, 0.75), (2, 0.6)]) == [1, 2, 0]
