@@ -199,7 +199,7 @@ class Tracker:
         self._patience_s = 0
 
     def stopped_on_wandb(self) -> bool:
-        """Return whether the run was stopped on W&B: the client and the agent pass that on as a signal like any other."""
+        """Return whether the run was stopped on W&B: the client and the agent pass it on as a signal."""
         import requests
         import wandb
 
