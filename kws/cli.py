@@ -114,9 +114,7 @@ def _parser() -> _Parser:
     report.add_argument(
         "--out", type=PATH, default="report", metavar="DIR", help="the folder to write (default: report)"
     )
-    report.add_argument(
-        "--data_dir", type=PATH, metavar="DIR", help="where the clips' sound is (default: from the runs)"
-    )
+    report.add_argument("--data_dir", type=PATH, metavar="DIR", help=f"for the clips' sound: {DATA_DIR_HELP}")
     report.add_argument("--publish", action="store_true", help="also publish it as a W&B report and workspace")
 
     predict = command("predict", _predict, "classify recordings with a trained model")
@@ -227,9 +225,13 @@ def _sweep(options: argparse.Namespace) -> int:
 def _report(options: argparse.Namespace) -> int:
     from kws.analysis.load import load
     from kws.analysis.study import studies
-    from kws.report.write import write
+    from kws.data.layout import dataset_folder
+    from kws.report.write import check_out, write
     from kws.terminal import progress, tables
 
+    check_out(Path(options.out))
+    if options.data_dir and not (folder := dataset_folder(options.data_dir, "speech_commands").parent).is_dir():
+        raise KwsError(f"--data_dir: {folder} does not exist; give the folder that holds SpeechCommands/")
     with progress.bar("reading runs", unit="runs") as advance:
         results = load(options.sources or ["runs"], progress=advance)
     found = studies(results)

@@ -185,6 +185,8 @@ COMMANDS = (
     ("report missing", "missing: is neither a folder nor ENTITY/PROJECT on W&B; run kws sweep or kws train first"),
     ("report text.txt", "text.txt: is neither a folder nor ENTITY/PROJECT on W&B; run kws sweep or kws train first"),
     ("report empty", "empty: contains no run; run kws sweep or kws train first"),
+    ("report empty --data_dir=/nowhere", "--data_dir: /nowhere/SpeechCommands does not exist; give the folder that "
+     "holds SpeechCommands/"),
     ("predict", "the following arguments are required: FILE.wav, --model; see kws predict --help"),
     (
         "predict x.wav --model nope",

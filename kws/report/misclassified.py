@@ -4,14 +4,17 @@ import base64
 import io
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
-from numpy.typing import NDArray
 
 from kws.analysis.study import Study, is_right
-from kws.data.audio import FULL_SCALE, N_SAMPLES, SAMPLE_RATE, read_clip
-from kws.data.layout import dataset_folder
+from kws.config import Config
+from kws.data.audio import SAMPLE_RATE, to_float
 from kws.errors import KwsError
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 MOST_CLIPS = 12
 # Eight colours of matplotlib's map of this name, between which the picture's are interpolated.
@@ -38,7 +41,7 @@ class Clip:
 def misclassified(study: Study, data_dir: str | Path | None = None) -> tuple[list[Clip], int, int]:
     """Return (clips, number misclassified by at least one run, number tested), at most a dozen clips, worst first.
 
-    The audio is looked for in `data_dir` (the folder that holds SpeechCommands/), else where the runs found it.
+    Their audio is that of the data set below `data_dir`, else of the configured one: see _samples.
     """
     runs = [run for run in study.runs if run.predictions]
     seen: dict[str, list[tuple[int, float]]] = {}
@@ -55,48 +58,52 @@ def misclassified(study: Study, data_dir: str | Path | None = None) -> tuple[lis
 
     worst = sorted(wrong, key=lambda clip: (-wrong[clip], right_probability(clip), clip))[:MOST_CLIPS]
     words = runs[0].config["words"]
-    folder = _folder(study, data_dir)
+    samples = _samples(study, data_dir)
     clips = []
     for clip in worst:
         label = seen[clip][0][0]
         numbers = (wrong[clip], len(seen[clip]), right_probability(clip))
-        clips.append(Clip(clip, words[label], words[1 - label], *numbers, *_media(folder, clip)))
+        clips.append(Clip(clip, words[label], words[1 - label], *numbers, *_media(samples.get(clip))))
     return clips, len(wrong), len(seen)
 
 
-def _folder(study: Study, data_dir: str | Path | None) -> Path:
-    if data_dir:
-        return dataset_folder(data_dir, "synthetic" if study.synthetic else "speech_commands")
-    return Path(study.data_info.get("folder") or "unknown")
+def _samples(study: Study, data_dir: str | Path | None) -> dict[str, "Tensor"]:
+    """Return {clip: its samples (16000,) int16, zero-padded} of the data set below `data_dir`, {} if it is unavailable.
+
+    Without `data_dir` it is the configured data set ($KWS_DATA or data), if its fingerprint is that of the study's.
+    Runs may come from anyone and reports are made to be shared: no path in a run's files is ever opened.
+    """
+    from kws.data.corpus import load
+
+    data = "synthetic" if study.synthetic else "speech_commands"
+    try:
+        corpus = load(data_dir or Config().data_dir, data, study.runs[0].config["words"], keep=True)
+    except KwsError:
+        return {}
+    if not data_dir and corpus.fingerprint != study.data_info["fingerprint"]:
+        return {}
+    splits = (corpus.training, corpus.validation, corpus.testing)
+    return {clip: samples for split in splits for clip, samples in zip(split.clips, split.waveforms, strict=True)}
 
 
-def _media(folder: Path, clip: str) -> tuple[str, str]:
-    """Return WAV and PNG of the clip as base64 text, "" for both if it is unavailable."""
+def _media(samples: "Tensor | None") -> tuple[str, str]:
+    """Return WAV and PNG of a clip (time,) int16 as base64 text, "" for both if it is unavailable."""
     import soundfile
 
-    path = folder / clip
-    # Clip names come from a run's files, and these from anyone: nothing outside the data set is read.
-    if not path.is_file() or not path.resolve().is_relative_to(folder.resolve()):
-        return "", ""
-    try:
-        samples = read_clip(path)
-    except KwsError:
+    if samples is None:
         return "", ""
     wav = io.BytesIO()
-    soundfile.write(wav, samples, SAMPLE_RATE, format="WAV", subtype="PCM_16")
+    soundfile.write(wav, np.trim_zeros(samples.numpy(), "b"), SAMPLE_RATE, format="WAV", subtype="PCM_16")
     return base64.b64encode(wav.getvalue()).decode(), base64.b64encode(_picture(samples)).decode()
 
 
-def _picture(samples: NDArray[np.int16]) -> bytes:
+def _picture(samples: "Tensor") -> bytes:
     """Return the log-mel of the clip (64 bands) as a PNG, low bands at the bottom."""
-    import torch
     from PIL import Image
 
     from kws.model.features import LogMelFilterBanks
 
-    waveform = torch.zeros(N_SAMPLES)
-    waveform[: len(samples)] = torch.from_numpy(samples).float() / FULL_SCALE
-    log_mel = LogMelFilterBanks(n_mels=64)(waveform).numpy()
+    log_mel = LogMelFilterBanks(n_mels=64)(to_float(samples)).numpy()
     # The darkest colour is 14 nats below the loudest, or the lowest value of the layer if that is higher.
     top = log_mel.max()
     low = max(top - 14, log_mel.min())

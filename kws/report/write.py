@@ -2,6 +2,7 @@
 
 import csv
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -25,27 +26,46 @@ def write(
 ) -> Path:
     """Write the report of the studies `found` to `out_dir` and return the path of its index.html.
 
-    `data_dir` (the folder that holds SpeechCommands/) is where the audio of misclassified clips is looked for; by
-    default where the runs found it. Raises KwsError without a finished run, or if `out_dir` cannot be written.
+    `data_dir` (the folder that holds SpeechCommands/) has the audio of misclassified clips; by default it is the
+    configured one, if it has the runs' data. Raises KwsError without a finished run, if `out_dir` is anything else
+    than new, empty or an earlier report, or if it cannot be written.
     """
     if not found:
         reasons = "; ".join(f"{item.name}: {item.reason}" for item in excluded[:3])
         raise KwsError(f"report: none of the {len(excluded)} runs can be used ({reasons})")
     out_dir = Path(out_dir)
+    check_out(out_dir)
     names = {study.name for study in found}
     without_result = [item for item in excluded if item.study and item.study not in names]
     try:
         (out_dir / "figures").mkdir(parents=True, exist_ok=True)
-        drawn = [(study, figures(study)) for study in found]
-        for figure in (figure for _, of_study in drawn for figure in of_study):
-            save(figure, out_dir / "figures" / figure.id)
+        # First runs.csv, by which check_out recognizes a report, also one that was interrupted.
         with write_atomically(out_dir / "runs.csv") as path, open(path, "w", encoding="utf-8", newline="") as file:
             csv.writer(file, lineterminator="\n").writerows(_rows(found, excluded))
+        drawn = [(study, figures(study)) for study in found]
+        shown = {figure.id: figure for _, of_study in drawn for figure in of_study}
+        for figure in shown.values():
+            save(figure, out_dir / "figures" / figure.id)
         write_text(out_dir / "report.md", markdown(drawn, without_result))
         write_text(out_dir / "index.html", page(drawn, without_result, data_dir))
+        for path in (out_dir / "figures").iterdir():
+            if path.suffix in (".png", ".svg") and path.stem not in shown:  # of the earlier report
+                path.unlink()
     except OSError as error:
         raise KwsError(f"{out_dir}: the report cannot be written ({error.strerror}); choose another --out") from error
     return out_dir / "index.html"
+
+
+def check_out(out_dir: Path) -> None:
+    """Raise KwsError unless `out_dir` is new, empty or an earlier report: nothing else is overwritten."""
+    first = ""
+    with suppress(OSError, ValueError):
+        if not out_dir.exists() or (out_dir.is_dir() and not any(out_dir.iterdir())):
+            return
+        with open(out_dir / "runs.csv", encoding="utf-8") as file:
+            first = file.readline()
+    if not first.startswith(",".join(RUN_COLUMNS[:3])):
+        raise KwsError(f"{out_dir}: is neither empty nor an earlier report; choose another --out")
 
 
 def _rows(found: Sequence[Study], excluded: Sequence[Excluded]) -> Iterator[list[Any]]:

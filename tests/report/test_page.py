@@ -9,15 +9,19 @@ import shutil
 import struct
 import time
 from html.parser import HTMLParser
+from pathlib import Path
 from xml.etree import ElementTree
 
 import pytest
+from conftest import snapshot
 from helpers.run_folders import make_run, make_study, write_sweep
 
 from kws.analysis.load import load
 from kws.analysis.study import studies
+from kws.data import corpus
 from kws.errors import KwsError
 from kws.report.charts import figures
+from kws.report.page import page as page_html
 from kws.report.write import write
 
 EVIL = "<script>document.title='own'</script><img src=x onerror=y()>|`"
@@ -156,6 +160,32 @@ def test_a_clip_outside_the_data_set_is_not_read(tmp_path, data_dir):
     assert [("data:audio" in item) for item in sorted(named, key=lambda item: "secret" in item)] == [True, False]
 
 
+def test_sounds_come_only_from_the_named_or_the_configured_data_set(tmp_path, data_dir, monkeypatch):
+    shutil.copytree(data_dir, tmp_path / "data")
+    folder = tmp_path / "data" / "SpeechCommands" / "speech_commands_v0.02"
+    clip = next((folder / "yes").glob("*.wav"))
+    (folder / "private").mkdir()
+    shutil.copy(clip, folder / "private")
+    info = {"train": 64, "val": 16, "test": 2, "synthetic": False, "folder": str(folder)}
+    clips = [f"yes/{clip.name}", f"private/{clip.name}"]
+
+    def sounds(fingerprint, named=None):
+        shutil.rmtree(tmp_path / "runs", ignore_errors=True)
+        record = {"data_dir": str(tmp_path / "data"), "data_info": info | {"fingerprint": fingerprint}}
+        make_run(tmp_path / "runs", accuracy=0.01, clips=clips, record=record)
+        [study] = studies(load([tmp_path / "runs"]))
+        return re.findall(r'aria-label="([^"]*\.wav)"', page_html([(study, [])], (), named))
+
+    fingerprint = corpus.load(tmp_path / "data").fingerprint
+    monkeypatch.chdir(tmp_path / "data")  # where there is no data set at the default path, data
+    assert sounds(fingerprint) == []  # a run names the folder, the reader does not
+    monkeypatch.setenv("KWS_DATA", str(tmp_path / "data"))
+    assert sounds("0" * 16) == []
+    assert sounds(fingerprint) == clips[:1]
+    monkeypatch.delenv("KWS_DATA")
+    assert sounds("0" * 16, named=tmp_path / "data") == clips[:1]
+
+
 def one_run(runs):
     make_run(runs, epochs=1)
 
@@ -227,6 +257,30 @@ def test_an_unwritable_output_folder_is_a_one_line_error(tmp_path):
     (tmp_path / "file").write_text("a file, not a folder")
     with pytest.raises(KwsError, match="the report cannot be written .*; choose another --out"):
         make_report(tmp_path / "runs", tmp_path / "file" / "out")
+
+
+def test_an_earlier_report_is_replaced_and_anything_else_is_refused(kws, work):
+    make_study(Path("runs"), seeds=2)
+    (work / "report" / "figures").mkdir(parents=True)
+    assert kws("report").status == 2  # the folder has figures, but no runs.csv
+    (work / "report" / "figures").rmdir()
+    assert kws("report").status == 0
+    before = {path.name for path in Path("report", "figures").iterdir()}
+    Path("report", "notes.md").write_text("mine")
+    shutil.rmtree("runs")
+    make_study(Path("runs"), "groups", (1, 2), seeds=1)
+    assert kws("report").status == 0
+    after = {path.name for path in Path("report", "figures").iterdir()}
+    assert after and not before & after and Path("report", "notes.md").read_text() == "mine"
+    Path("site").mkdir()
+    Path("site", "index.html").write_text("mine")
+    for out in ("site", "runs", ".", "site/index.html"):
+        before = snapshot(work)
+        done = kws("report", "--out", out)
+        assert (done.status, done.out, done.notices) == (2, "", [
+            f"kws: {out}: is neither empty nor an earlier report; choose another --out"
+        ])  # fmt: skip
+        assert snapshot(work) == before
 
 
 # In a browser
