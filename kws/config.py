@@ -19,6 +19,20 @@ PROVENANCE_KEYS = (
 # Where and how a run is done. They are not part of its name; two runs that differ only in them should agree.
 NON_IDENTITY = ("data", "data_dir", "device", "threads", "study", "project", "entity", "run_dir")
 
+# The words of Speech Commands v0.02, and named sets of words.
+SPEECH_COMMANDS_WORDS = (
+    "backward", "bed", "bird", "cat", "dog", "down", "eight", "five", "follow", "forward", "four", "go",
+    "happy", "house", "learn", "left", "marvin", "nine", "no", "off", "on", "one", "right", "seven", "sheila",
+    "six", "stop", "three", "tree", "two", "up", "visual", "wow", "yes", "zero",
+)  # fmt: skip
+WORD_SETS = {
+    "yes-no": ("no", "yes"),
+    "core10": ("yes", "no", "up", "down", "left", "right", "on", "off", "stop", "go"),
+    "all35": SPEECH_COMMANDS_WORDS,
+}
+MOST_WORDS = 35
+UNKNOWN, SILENCE = "_unknown_", "_silence_"  # labels, and folders of the official test set
+
 
 def _setting(
     default: Any, help: str, low: float | None = None, high: float | None = None, choices: tuple[str, ...] = ()
@@ -33,7 +47,15 @@ def _setting(
 class Config:
     """The settings of one run: config keys, flags and sweep parameters have these names."""
 
-    words: tuple[str, str] = _setting(("no", "yes"), "the two words; a word's position is its label")
+    words: tuple[str, ...] = _setting(
+        ("no", "yes"), "the keywords, or yes-no, core10, all35; a word's position is its label"
+    )
+    unknown: bool = _setting(False, "add the label _unknown_: other words")
+    unknown_share: float = _setting(
+        1.0, "clips of other words per epoch, as a multiple of a keyword's average", 0.01, 100.0
+    )
+    unknown_synthetic: bool = _setting(False, "also train _unknown_ with synthetic words (kws data --unknown_words)")
+    silence: bool = _setting(False, "add the label _silence_: background noise and digital silence")
     data: str = _setting("speech_commands", "corpus", choices=("speech_commands", "synthetic"))
     data_dir: str = _setting(lambda: os.environ.get("KWS_DATA") or "data", "the folder that holds SpeechCommands/")
     resplit: bool = _setting(
@@ -69,6 +91,11 @@ class Config:
     entity: str = _setting("", "W&B entity; empty: the account's default")
     run_dir: str = _setting("runs", "the folder that run folders are written to")
 
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """The names of the labels: the words, then _unknown_ and _silence_ if they are used."""
+        return labels_of(vars(self))
+
     def as_dict(self) -> dict[str, Any]:
         """Return the settings as plain values (lists for tuples), in their order."""
         return asdict(self) | {"words": list(self.words)}
@@ -81,9 +108,17 @@ class Config:
             value = getattr(self, name)
             if name not in ("n_mels", "groups", "seed") and value != SETTINGS[name].default:
                 text = f"{value:g}" if isinstance(value, (int, float)) else value
-                text = "".join(f"-{word}" for word in text) if name == "words" else text
+                if name == "words":
+                    set_name = next((key for key, words in WORD_SETS.items() if words == value), "-".join(value))
+                    text = f"-{set_name}"
                 parts.append(f"{name.replace('_', '-')}{text}")
         return "-".join([*parts, f"s{self.seed}"])
+
+
+def labels_of(config: Mapping[str, Any]) -> tuple[str, ...]:
+    """Return the names of the labels of a recorded config: its words, then _unknown_ and _silence_ if used."""
+    extra = [label for label, used in ((UNKNOWN, "unknown"), (SILENCE, "silence")) if config.get(used)]
+    return (*config["words"], *extra)
 
 
 SETTINGS = {item.name: item for item in fields(Config)}
@@ -194,6 +229,8 @@ def _check_together(config: Config) -> None:
         )
     if config.kernel_size % 2 == 0:
         raise KwsError(f"kernel_size: {config.kernel_size} is even; choose an odd one, so that frames stay centred")
+    if config.unknown_synthetic and not config.unknown:
+        raise KwsError("unknown_synthetic: has no effect without the label _unknown_; add --unknown=true")
     if config.hop_length > config.n_fft:
         raise KwsError(f"hop_length: {config.hop_length} is larger than n_fft {config.n_fft}, so samples are skipped")
     for name in ("data_dir", "run_dir", "project", "study"):
@@ -238,16 +275,19 @@ def _to_text(value: Any) -> str:
     return str(value)
 
 
-def _to_words(value: Any) -> tuple[str, str]:
+def _to_words(value: Any) -> tuple[str, ...]:
     if isinstance(value, str):  # no,yes - or, from an agent, a list's repr: ['no', 'yes']
-        value = [word.strip().strip("'\"") for word in value.strip().strip("[]()").split(",")]
+        value = WORD_SETS.get(value.strip()) or [
+            word.strip().strip("'\"") for word in value.strip().strip("[]()").split(",")
+        ]
     if not isinstance(value, (list, tuple)):
         raise ValueError
-    first, second = (_to_text(("no", "yes")[word] if isinstance(word, bool) else word) for word in value)
     # YAML reads no as False. A word is the name of a folder in the data set.
-    if first == second or not (first.isidentifier() and second.isidentifier()):
+    words = tuple(_to_text(("no", "yes")[word] if isinstance(word, bool) else word) for word in value)
+    names = all(word.isidentifier() and not word.startswith("_") for word in words)
+    if not (names and 2 <= len(words) <= MOST_WORDS and len(set(words)) == len(words)):
         raise ValueError
-    return first, second
+    return words
 
 
 _CONVERT: dict[Any, tuple[Callable[[Any], Any], str]] = {
@@ -255,5 +295,5 @@ _CONVERT: dict[Any, tuple[Callable[[Any], Any], str]] = {
     float: (_to_float, "a number"),
     bool: (_to_bool, "true or false"),
     str: (_to_text, "text"),
-    "words": (_to_words, "two different words, such as no,yes"),
+    "words": (_to_words, f"2 to {MOST_WORDS} different words, such as no,yes, or one of {', '.join(WORD_SETS)}"),
 }

@@ -18,6 +18,7 @@ BEST_VAL_LOSS = "best/val_loss"
 TEST_ACCURACY = "test/accuracy"
 TEST_LOSS = "test/loss"
 TEST_ERRORS = "test/errors"
+TEST_F1 = "test/f1_macro"  # mean of the labels' F1; with more than two labels, as is each label's recall
 EPOCH_S_MEDIAN = "time/epoch_s_median"
 PARAMS = "model/params"
 MACS = "model/macs"
@@ -25,9 +26,15 @@ FLOPS = "model/flops"  # 2 x MACs of the network for one clip; the log-mel layer
 FRONTEND_MACS = "frontend/macs"
 RUN_S = "time/run_s"
 SUMMARY_METRICS = (
-    BEST_EPOCH, BEST_VAL_ACCURACY, BEST_VAL_LOSS, TEST_ACCURACY, TEST_LOSS, TEST_ERRORS,
+    BEST_EPOCH, BEST_VAL_ACCURACY, BEST_VAL_LOSS, TEST_ACCURACY, TEST_LOSS, TEST_ERRORS, TEST_F1,
     EPOCH_S_MEDIAN, PARAMS, MACS, FLOPS, FRONTEND_MACS, RUN_S,
 )  # fmt: skip
+
+
+def recall(label: str) -> str:
+    """Return the name of a label's recall on the test clips, which follows SUMMARY_METRICS."""
+    return f"test/recall/{label}"
+
 
 # Logged once, after the test: tables and charts.
 CONFUSION_MATRIX = "test/confusion_matrix"

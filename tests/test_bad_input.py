@@ -18,6 +18,7 @@ from helpers.corpus import make_corpus
 from kws import config as kws_config
 
 SETTINGS = ", ".join(kws_config.SETTINGS)
+NOT_WORDS = "but must be 2 to 35 different words, such as no,yes, or one of yes-no, core10, all35"
 
 FLAGS = (
     ("--n_mel=40", "flag: there is no setting 'n_mel'; did you mean n_mels?"),
@@ -80,10 +81,10 @@ FLAGS = (
         "flag: data is 'syntetic', but must be one of speech_commands, synthetic; did you mean synthetic?",
     ),
     ("--run_name=x", "flag: --run_name is not a setting; a run records it by itself"),
-    ("--words=yes", "flag: words is 'yes', but must be two different words, such as no,yes"),
-    ("--words=yes,yes", "flag: words is 'yes,yes', but must be two different words, such as no,yes"),
-    ("--words=yes,no,up", "flag: words is 'yes,no,up', but must be two different words, such as no,yes"),
-    ("--words=../x,no", "flag: words is '../x,no', but must be two different words, such as no,yes"),
+    ("--words=yes", "flag: words is 'yes', " + NOT_WORDS),
+    ("--words=yes,yes", "flag: words is 'yes,yes', " + NOT_WORDS),
+    ("--words=yes,no,_up_", "flag: words is 'yes,no,_up_', " + NOT_WORDS),
+    ("--words=../x,no", "flag: words is '../x,no', " + NOT_WORDS),
     ("--data_dir=", "data_dir: is empty; leave it out or give it a value"),
     ("--project=a/b", "project: 'a/b' has one of / \\ # ? % : which W&B refuses"),
     (f"--study={'x' * 65}", "study: has 65 characters; W&B takes 64 at most"),
@@ -142,8 +143,8 @@ YAML = (
     ("n_mels: true", "a.yaml: n_mels is 'True', but must be a whole number"),
     ("lr: .nan", "a.yaml: lr is 'nan', but must be a number"),
     ("lr: 2026-11-22", "a.yaml: lr is '2026-11-22', but must be a number"),
-    ("words: [a, b, c]", "a.yaml: words is \"['a', 'b', 'c']\", but must be two different words, such as no,yes"),
-    ("words: !!set {yes, no}", "a.yaml: words is '{False, True}', but must be two different words, such as no,yes"),
+    ("words: [a, b, a]", "a.yaml: words is \"['a', 'b', 'a']\", " + NOT_WORDS),
+    ("words: !!set {yes, no}", "a.yaml: words is '{False, True}', " + NOT_WORDS),
     ("study: [a]", "a.yaml: study is \"['a']\", but must be text"),
     ("1: 2", f"a.yaml: there is no setting '1'; settings are: {SETTINGS}"),
     ("null: 2", f"a.yaml: there is no setting 'None'; settings are: {SETTINGS}"),
@@ -166,7 +167,7 @@ COMMANDS = (
     ("data --rot=x", "'--rot=x' is not an argument of kws data; see kws data --help"),
     ("data extra", "'extra' is not an argument of kws data; see kws data --help"),
     ("data --clips=many --synthetic", "argument --clips: invalid int value: 'many'; see kws data --help"),
-    ("data --words=yes", "kws data: words is 'yes', but must be two different words, such as no,yes"),
+    ("data --words=yes", "kws data: words is 'yes', " + NOT_WORDS),
     ("sweep", "the following arguments are required: SWEEP.yaml; see kws sweep --help"),
     ("data --clips=9", "--clips: is for --synthetic; leave it out"),
     ("data --synthetic --archive=x", "--archive: is for the real data; leave it out"),
@@ -397,7 +398,7 @@ NOT_OURS = "{run}/last.pt: is not a checkpoint of kws; choose another run"
 RUNS = {
     "config.json cut": (
         lambda files: files | {"config.json": files["config.json"][:50]},
-        "runs/done/config.json: is not JSON (Expecting value: line 6 column 11 (char 50)); start a new run",
+        "runs/done/config.json: is not JSON (Unterminated string starting at: line 6 column 3 (char 42)); start a new run",
     ),
     "config.json a list": (
         lambda files: files | {"config.json": b"[1, 2]"},

@@ -132,7 +132,7 @@ def test_a_yaml_file_that_multiplies_itself_costs_nothing(tmp_path):
     lines += [f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 10)}]" for n in range(1, 20)]
     (tmp_path / "a.yaml").write_text("\n".join([*lines, "words: *a19"]))
     content = read_yaml(tmp_path / "a.yaml")
-    with pytest.raises(KwsError, match="must be two different words"):
+    with pytest.raises(KwsError, match="must be 2 to 35 different words"):
         resolve(("a.yaml", {"words": content["words"]}))
 
 
@@ -230,3 +230,17 @@ def test_every_setting_has_help_and_a_default_that_is_valid():
     assert all(item.metadata["help"] for item in fields(Config))
     assert set(NON_IDENTITY) < set(SETTINGS)
     assert resolve(("defaults", Config().as_dict())) == Config()
+
+
+def test_named_sets_of_words_and_the_labels_that_follow_them():
+    assert resolved({"words": "yes-no"}).labels == ("no", "yes")
+    core = resolved({"words": "core10", "unknown": True, "silence": True})
+    assert core.words == ("yes", "no", "up", "down", "left", "right", "on", "off", "stop", "go")
+    assert core.labels == (*core.words, "_unknown_", "_silence_")
+    assert len(resolved({"words": "all35"}).words) == 35
+    assert core.run_name == "mels20-g1-words-core10-unknown1-silence1-s0"
+
+
+def test_synthetic_unknown_words_without_the_label_are_an_error_with_a_fix():
+    with pytest.raises(KwsError, match="unknown_synthetic: has no effect .*; add --unknown=true"):
+        resolve(("test", {"unknown_synthetic": True}))

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, cast
 
 from kws import metrics
-from kws.config import IDENTITY_SETTINGS, recorded
+from kws.config import IDENTITY_SETTINGS, labels_of, recorded
 from kws.errors import KwsError
 from kws.formatting import one_line
 from kws.training.provenance import Code, code_of
@@ -49,6 +49,10 @@ class RunRecord:
     @property
     def study(self) -> str:
         return str(self.config.get("study", ""))
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        return labels_of(self.config)
 
     @property
     def seed(self) -> int:

@@ -259,14 +259,8 @@ def _compare_clips(
         for clip in pair[0]:
             counts = correct.setdefault(clip, [0, 0])
             for index, predictions in enumerate(pair):
-                counts[index] += is_right(predictions[clip])
+                counts[index] += predictions[clip].is_correct
     return statistics.mcnemar(*zip(*correct.values(), strict=True)) if correct else None
-
-
-def is_right(prediction: tuple[int, float]) -> bool:
-    """Whether a (label, probability of label 1) is a correct classification at the threshold of one half."""
-    label, probability = prediction
-    return (probability > 0.5) == bool(label)
 
 
 def _recommend(

@@ -8,7 +8,7 @@ from pathlib import Path
 from shlex import quote
 from typing import TypedDict
 
-from kws.config import suggestion
+from kws.config import SPEECH_COMMANDS_WORDS, suggestion
 from kws.errors import KwsError
 from kws.files import write_json
 from kws.formatting import one_line
@@ -20,13 +20,10 @@ NOISE_FOLDER = "_background_noise_"
 MARKER = ".kws-complete"  # written last: a folder without it was made by others
 OLD_SYNTHETIC_MARKER = ".complete"  # of synthetic corpora generated before MARKER served both data sets
 # Clips of each word in the full set; 105,829 in all (P. Warden, arXiv:1804.03209, and a count of yes and no).
-CLIPS = {
-    "backward": 1664, "bed": 2014, "bird": 2064, "cat": 2031, "dog": 2128, "down": 3917, "eight": 3787, "five": 4052,
-    "follow": 1579, "forward": 1557, "four": 3728, "go": 3880, "happy": 2054, "house": 2113, "learn": 1575,
-    "left": 3801, "marvin": 2100, "nine": 3934, "no": 3941, "off": 3745, "on": 3845, "one": 3890, "right": 3778,
-    "seven": 3998, "sheila": 2022, "six": 3860, "stop": 3872, "three": 3727, "tree": 1759, "two": 3880, "up": 3723,
-    "visual": 1592, "wow": 2123, "yes": 4044, "zero": 4052,
-}  # fmt: skip
+CLIPS = dict(zip(SPEECH_COMMANDS_WORDS, (
+    1664, 2014, 2064, 2031, 2128, 3917, 3787, 4052, 1579, 1557, 3728, 3880, 2054, 2113, 1575, 3801, 2100, 3934,
+    3941, 3745, 3845, 3890, 3778, 3998, 2022, 3860, 3872, 3727, 1759, 3880, 3723, 1592, 2123, 4044, 4052,
+), strict=True))  # fmt: skip
 SMALLEST_WAV = 46  # header and one sample
 
 

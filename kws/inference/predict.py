@@ -12,7 +12,7 @@ from kws.config import recorded
 from kws.data.audio import N_SAMPLES, SAMPLE_RATE, pad
 from kws.data.torchaudio_import import torchaudio
 from kws.errors import KwsError
-from kws.model.network import KeywordModel
+from kws.model.network import KeywordModel, label_probabilities
 from kws.training import checkpoints
 from kws.training.run_folder import find_checkpoint
 
@@ -35,13 +35,13 @@ class Prediction:
 
 
 class Predictor:
-    """A run's best model and its words. `run` is a run folder, a run id in `run_dir`, or a best.pt."""
+    """A run's best model and its labels. `run` is a run folder, a run id in `run_dir`, or a best.pt."""
 
     def __init__(self, run: str, run_dir: str = "runs") -> None:
         path = find_checkpoint(run, run_dir)
         checkpoint = checkpoints.read(path)
         config = recorded(str(path), checkpoint["config"])
-        self.words = config.words
+        self.labels = config.labels
         self.model = KeywordModel(config)
         try:
             self.model.load_state_dict(checkpoint["model"])
@@ -52,17 +52,17 @@ class Predictor:
 
     @torch.no_grad()
     def _probabilities(self, waveforms: Tensor) -> Tensor:
-        return torch.sigmoid(self.model(waveforms).double())
+        return label_probabilities(self.model(waveforms))
 
     def predict(self, file: str | Path) -> Prediction:
         """Return the Prediction for a file of any rate, length and channel count. Raises KwsError, naming the file."""
         waveforms = split_windows(read_audio(file))
         started = time.perf_counter()
-        probabilities = self._probabilities(waveforms).tolist()
+        probability, label = (column.tolist() for column in self._probabilities(waveforms).max(1))
         milliseconds = 1000 * (time.perf_counter() - started) / len(waveforms)
         windows = [
-            (number * WINDOW_HOP / SAMPLE_RATE, self.words[int(probability > 0.5)], max(probability, 1 - probability))
-            for number, probability in enumerate(probabilities)
+            (number * WINDOW_HOP / SAMPLE_RATE, self.labels[best], highest)
+            for number, (best, highest) in enumerate(zip(label, probability, strict=True))
         ]
         # A word is louder than its surroundings: the loudest window is the answer for a longer file.
         start_s, word, probability = windows[int(waveforms.square().sum(1).argmax())]

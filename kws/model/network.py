@@ -49,7 +49,9 @@ class Block(nn.Module):
 
 
 class KeywordNet(nn.Module):
-    """Four blocks and a linear layer: log-mel features (batch, n_mels, n_frames) to logits (batch,).
+    """Four blocks and a linear layer: log-mel features (batch, n_mels, n_frames) to logits.
+
+    Logits are (batch,), of label 1, for two labels, else (batch, labels): see `label_probabilities`.
 
     The first convolution has n_mels input channels and is dense; the other three take `groups`, which must divide
     `channels`. `mean_norm` is the feature normalisation: "none", "clip" (subtract the mean of the clip) or "band"
@@ -57,7 +59,13 @@ class KeywordNet(nn.Module):
     """
 
     def __init__(
-        self, n_mels: int = 20, channels: int = 48, kernel_size: int = 5, groups: int = 1, mean_norm: str = "none"
+        self,
+        n_mels: int = 20,
+        channels: int = 48,
+        kernel_size: int = 5,
+        groups: int = 1,
+        mean_norm: str = "none",
+        labels: int = 2,
     ) -> None:
         super().__init__()
         # A clip's mean over bands and frames is its loudness; the mean of a band is voice and microphone coloration.
@@ -66,7 +74,7 @@ class KeywordNet(nn.Module):
             Block(n_mels, channels, kernel_size),
             *(Block(channels, channels, kernel_size, groups) for _ in range(N_BLOCKS - 1)),
         )
-        self.linear = nn.Linear(channels, 1)
+        self.linear = nn.Linear(channels, labels if labels > 2 else 1)
         parameters = sum(parameter.numel() for parameter in self.parameters())
         if parameters > MAX_PARAMETERS:
             raise KwsError(
@@ -79,18 +87,41 @@ class KeywordNet(nn.Module):
             features = features - features.mean(dim=self.mean_over, keepdim=True)
         images = features.unsqueeze(2).contiguous(memory_format=torch.channels_last)
         logits: Tensor = self.linear(self.blocks(images).mean(dim=(2, 3)))
-        return logits.squeeze(1)
+        return logits.squeeze(1) if logits.shape[1] == 1 else logits
+
+
+def label_probabilities(logits: Tensor) -> Tensor:
+    """Return the probabilities (batch, labels), float64, of a network's logits (batch,) or (batch, labels)."""
+    logits = logits.double()
+    if logits.dim() > 1:
+        return logits.softmax(1)
+    positive = torch.sigmoid(logits)
+    return torch.stack((1 - positive, positive), dim=1)
+
+
+def loss_of(logits: Tensor, labels: Tensor) -> Tensor:
+    """Return the mean loss: binary cross-entropy of logits (batch,), cross-entropy of logits (batch, labels)."""
+    if logits.dim() > 1:
+        return F.cross_entropy(logits, labels.long())
+    return F.binary_cross_entropy_with_logits(logits, labels)
+
+
+def is_correct(logits: Tensor, labels: Tensor) -> Tensor:
+    """Return whether each clip's most probable label is `labels` (batch,)."""
+    return logits.argmax(1) == labels if logits.dim() > 1 else (logits > 0) == (labels > 0.5)
 
 
 class KeywordModel(nn.Module):
-    """The whole model: waveforms (batch, 16000) in [-1, 1] to logits (batch,) of the second word."""
+    """The whole model: waveforms (batch, 16000) in [-1, 1] to the logits of KeywordNet."""
 
     def __init__(self, config: Config) -> None:
         super().__init__()
         self.features = LogMelFilterBanks(
             n_fft=config.n_fft, samplerate=SAMPLE_RATE, hop_length=config.hop_length, n_mels=config.n_mels
         )
-        self.network = KeywordNet(config.n_mels, config.channels, config.kernel_size, config.groups, config.mean_norm)
+        self.network = KeywordNet(
+            config.n_mels, config.channels, config.kernel_size, config.groups, config.mean_norm, len(config.labels)
+        )
 
     def forward(self, waveform: Tensor) -> Tensor:
         logits: Tensor = self.network(self.features(waveform))

@@ -205,7 +205,7 @@ def _of_model(study: Study) -> list[Figure]:
     edge, note = (0.1, " Only the corner near the ideal is shown.") if area > 0.99 else (1, "")
     near_one = {"domain": [1 - edge, 1], "clamp": True}
     x = Field("false positive rate", PERCENT, near_one | {"domain": [0, edge]})
-    caption = f"Area under the curve {area:.5f}; {run.config['words'][1]!r} is the positive word.{note}"
+    caption = f"Area under the curve {area:.5f}; {run.labels[1]!r} is the positive label.{note}"
     of_roc = _steps("roc", f"ROC of {run.name}", caption, x, Field("true positive rate", PERCENT, near_one), roc)
     x, y = Field("recall", PERCENT, near_one), Field("precision", PERCENT, near_one)
     title, caption = f"Precision and recall of {run.name}", f"Average precision {average:.5f}.{note}"

@@ -2,16 +2,18 @@
 
 import base64
 import io
+from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from kws.analysis.study import Study, is_right
+from kws.analysis.study import Study
 from kws.config import Config
 from kws.data.audio import SAMPLE_RATE, to_float
 from kws.errors import KwsError
+from kws.training.run_folder import Prediction
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -44,26 +46,28 @@ def misclassified(study: Study, data_dir: str | Path | None = None) -> tuple[lis
     Their audio is that of the data set below `data_dir`, else of the configured one: see _samples.
     """
     runs = [run for run in study.runs if run.predictions]
-    seen: dict[str, list[tuple[int, float]]] = {}
+    seen: dict[str, list[Prediction]] = {}
     for run in runs:
         for clip, prediction in run.predictions.items():
             seen.setdefault(clip, []).append(prediction)
-    errors = {clip: sum(not is_right(prediction) for prediction in found) for clip, found in seen.items()}
+    errors = {clip: sum(not prediction.is_correct for prediction in found) for clip, found in seen.items()}
     wrong = {clip: number for clip, number in errors.items() if number}
     if not wrong:
         return [], 0, len(seen)
 
     def right_probability(clip: str) -> float:
-        return sum(p if label else 1 - p for label, p in seen[clip]) / len(seen[clip])
+        return sum(item.probabilities[item.label] for item in seen[clip]) / len(seen[clip])
 
     worst = sorted(wrong, key=lambda clip: (-wrong[clip], right_probability(clip), clip))[:MOST_CLIPS]
-    words = runs[0].config["words"]
+    labels = runs[0].labels
     samples = _samples(study, data_dir)
     clips = []
     for clip in worst:
-        label = seen[clip][0][0]
+        label = seen[clip][0].label
+        # What most of the runs that misclassified it heard.
+        predicted = Counter(item.predicted for item in seen[clip] if not item.is_correct).most_common(1)[0][0]
         numbers = (wrong[clip], len(seen[clip]), right_probability(clip))
-        clips.append(Clip(clip, words[label], words[1 - label], *numbers, *_media(samples.get(clip))))
+        clips.append(Clip(clip, labels[label], labels[predicted], *numbers, *_media(samples.get(clip))))
     return clips, len(wrong), len(seen)
 
 

@@ -14,7 +14,7 @@ from kws import metrics
 from kws.analysis.narrative import answer, conclusions
 from kws.analysis.records import Excluded, RunRecord
 from kws.analysis.statistics import clip_interval
-from kws.analysis.study import Study, is_right
+from kws.analysis.study import Study
 from kws.formatting import percent, percentage_points, seconds, value_text
 from kws.report import content, vega
 from kws.report.misclassified import misclassified
@@ -122,9 +122,10 @@ def _differences(study: Study) -> Table:
 
 def _confusion(run: RunRecord) -> list[list[int]]:
     """Return the number of test clips by label and predicted label."""
-    counts = [[0, 0], [0, 0]]
-    for label, probability in run.predictions.values():
-        counts[label][label if is_right((label, probability)) else 1 - label] += 1
+    n = len(run.labels)
+    counts = [[0] * n for _ in range(n)]
+    for prediction in run.predictions.values():
+        counts[prediction.label][prediction.predicted] += 1
     return counts
 
 

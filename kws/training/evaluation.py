@@ -8,7 +8,7 @@ from torch import Tensor
 
 from kws.data.audio import to_float
 from kws.data.corpus import Split
-from kws.model.network import KeywordModel
+from kws.model.network import KeywordModel, label_probabilities, loss_of
 
 EVALUATION_BATCH = 256
 
@@ -17,7 +17,7 @@ Curve = list[tuple[float, float]]
 
 @dataclass
 class Evaluation:
-    """Labels and probabilities of label 1, both (clips,) on the CPU, with the clips' paths and the mean loss."""
+    """Labels (clips,) and probabilities (clips, labels) on the CPU, with the clips' paths and the mean loss."""
 
     clips: list[str]
     labels: Tensor
@@ -26,7 +26,7 @@ class Evaluation:
 
     @property
     def predictions(self) -> Tensor:
-        return (self.probabilities > 0.5).float()
+        return self.probabilities.argmax(1)  # the first of equal ones
 
     @property
     def errors(self) -> int:
@@ -40,27 +40,45 @@ class Evaluation:
     def misclassified(self) -> list[int]:
         """Rows of the misclassified clips, the most confident mistake first."""
         rows = torch.nonzero(self.predictions != self.labels).flatten().tolist()
-        return sorted(rows, key=lambda row: -abs(float(self.probabilities[row]) - 0.5))
+        return sorted(rows, key=lambda row: -float(self.probabilities[row].max()))
 
-    def rows(self) -> Iterator[tuple[str, int, float]]:
-        """Return (clip, label, probability of label 1) of each clip."""
-        return zip(self.clips, self.labels.int().tolist(), self.probabilities.tolist(), strict=True)
+    @property
+    def confusion(self) -> Tensor:
+        """The number of clips by label and predicted label, (labels, labels)."""
+        n = self.probabilities.shape[1]
+        return torch.bincount(self.labels.long() * n + self.predictions, minlength=n * n).view(n, n)
 
-    def roc(self) -> Curve:
-        """Return [(false positive rate, true positive rate), …] where the curve turns, from (0, 0) to (1, 1)."""
-        true, false, positives, negatives = self._counts()
+    @property
+    def recall(self) -> list[float]:
+        """The share of each label's clips that are classified correctly; NaN for a label without clips."""
+        counts = self.confusion
+        return (counts.diagonal() / counts.sum(1)).tolist()
+
+    @property
+    def f1_macro(self) -> float:
+        """The mean over labels of F1: 2 x correct / (clips of the label + predictions of the label)."""
+        counts = self.confusion.double()
+        return float((2 * counts.diagonal() / (counts.sum(0) + counts.sum(1)).clamp_min(1)).mean())
+
+    def rows(self) -> Iterator[tuple[str, int, tuple[float, ...]]]:
+        """Return (clip, label, probabilities) of each clip."""
+        return zip(self.clips, self.labels.int().tolist(), map(tuple, self.probabilities.tolist()), strict=True)
+
+    def roc(self, label: int = 1) -> Curve:
+        """Return [(false positive rate, true positive rate), …] of `label` against the rest, where the curve turns."""
+        true, false, positives, negatives = self._counts(label)
         return _corners([(0.0, 0.0), *zip((false / negatives).tolist(), (true / positives).tolist(), strict=True)])
 
-    def precision_recall(self) -> Curve:
-        """Return [(recall, precision), …] over the thresholds where the curve turns, from recall 0."""
-        true, false, positives, _ = self._counts()
+    def precision_recall(self, label: int = 1) -> Curve:
+        """Return [(recall, precision), …] of `label` over the thresholds where the curve turns, from recall 0."""
+        true, false, positives, _ = self._counts(label)
         recall, precision = true / positives, true / (true + false)
         return _corners([(0.0, float(precision[0])), *zip(recall.tolist(), precision.tolist(), strict=True)])
 
-    def _counts(self) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    def _counts(self, label: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Return true and false positives at each threshold, highest first, and the numbers of positives, negatives."""
-        probabilities, order = self.probabilities.double().sort(descending=True, stable=True)
-        labels = self.labels[order].double()
+        probabilities, order = self.probabilities[:, label].double().sort(descending=True, stable=True)
+        labels = (self.labels[order] == label).double()
         # Clips of equal probability pass a threshold together: count at the last of them.
         last = torch.cat([probabilities[1:] != probabilities[:-1], torch.tensor([True])])
         true, false = labels.cumsum(0)[last], (1 - labels).cumsum(0)[last]
@@ -86,5 +104,5 @@ def evaluate(model: KeywordModel, split: Split, features: list[Tensor]) -> Evalu
     """Run `model` in evaluation mode over the features of a Split and return its Evaluation."""
     model.eval()
     logits = torch.cat([model.network(batch).float().cpu() for batch in features])
-    loss = torch.nn.functional.binary_cross_entropy_with_logits(logits, split.labels)
-    return Evaluation(split.clips, split.labels, torch.sigmoid(logits.double()), float(loss))
+    loss = loss_of(logits, split.labels)
+    return Evaluation(split.clips, split.labels, label_probabilities(logits), float(loss))

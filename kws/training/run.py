@@ -11,7 +11,6 @@ from statistics import median
 from typing import Any
 
 import torch
-from torch.nn.functional import binary_cross_entropy_with_logits
 
 from kws import errors, metrics
 from kws.config import SCHEMA, Config
@@ -206,13 +205,13 @@ class TrainingRun:
         step_losses, correct = [], torch.zeros((), device=device)
         for features, labels in batches.epoch(generator):
             logits = model.network(features)
-            loss = binary_cross_entropy_with_logits(logits, labels)
+            loss = network.loss_of(logits, labels)
             self.optimizer.zero_grad(set_to_none=True)
             torch.autograd.backward(loss)
             self.optimizer.step()
             # Read at the end of the epoch: .item() here would make a GPU wait at every step.
             step_losses.append(loss.detach() * len(labels))
-            correct += ((logits.detach() > 0) == (labels > 0.5)).sum()
+            correct += network.is_correct(logits.detach(), labels).sum()
         self.scheduler.step()
         losses = torch.stack(step_losses)
         if not torch.isfinite(losses).all():
@@ -228,7 +227,7 @@ class TrainingRun:
         test = evaluate(context.model, context.corpus.testing, context.test_features)
         costs = complexity.measure(context.model)
         validation = evaluate(context.model, context.corpus.validation, context.validation_features)
-        folder.write_predictions(validation.rows(), test.rows())
+        folder.write_predictions(self.config.labels, validation=validation.rows(), test=test.rows())
         folder.write_layers(costs.layers)
         return test, costs
 
@@ -243,7 +242,15 @@ class TrainingRun:
             metrics.TEST_LOSS: test.loss,
             metrics.TEST_ERRORS: test.errors,
             metrics.EPOCH_S_MEDIAN: median(epoch_s[1:] or epoch_s),  # the first epoch warms up
-        } | costs.summary()
+        } | self._label_metrics(test) | costs.summary()
+
+    def _label_metrics(self, test: Evaluation) -> Summary:
+        """Return what a test of more than two labels adds to the summary."""
+        labels = self.config.labels
+        if len(labels) == 2:
+            return {}
+        recall = {metrics.recall(label): share for label, share in zip(labels, test.recall, strict=True)}
+        return {metrics.TEST_F1: test.f1_macro} | recall
 
     def _send_results(self, test: Evaluation, costs: complexity.Complexity) -> None:
         """Send the results of the test to W&B, which may take minutes."""

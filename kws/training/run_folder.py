@@ -10,7 +10,7 @@ import shlex
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from kws.errors import KwsError
 from kws.files import write_json, write_text
@@ -26,10 +26,26 @@ BEST_CHECKPOINT = "best.pt"
 LAST_CHECKPOINT = "last.pt"
 LOCK = ".lock"
 
-PREDICTIONS_HEADER = ("split", "clip", "label", "probability")
+PREDICTIONS_HEADER = ("split", "clip", "label")  # then the probabilities
 LAYERS_HEADER = ("layer", "output_shape", "params", "macs")
 
-Predictions = dict[str, tuple[int, float]]  # clip -> (label, probability of label 1)
+
+class Prediction(NamedTuple):
+    """The label of a clip, and the probability of each label."""
+
+    label: int
+    probabilities: tuple[float, ...]
+
+    @property
+    def predicted(self) -> int:
+        return self.probabilities.index(max(self.probabilities))
+
+    @property
+    def is_correct(self) -> bool:
+        return self.predicted == self.label
+
+
+Predictions = dict[str, Prediction]  # by clip
 VALIDATION, TEST = "validation", "test"  # the splits of predictions.csv
 
 
@@ -81,10 +97,12 @@ class RunFolder:
     def write_rows(self, rows: Sequence[Row]) -> None:
         self._write_csv(METRICS, EPOCH_METRICS, ([row[name] for name in EPOCH_METRICS] for row in rows))
 
-    def write_predictions(self, validation: Iterable[Sequence[Any]], test: Iterable[Sequence[Any]]) -> None:
-        """Write rows of (clip, label, probability of label 1) of the validation and the test clips."""
-        splits = ((VALIDATION, validation), (TEST, test))
-        self._write_csv(PREDICTIONS, PREDICTIONS_HEADER, ((name, *row) for name, rows in splits for row in rows))
+    def write_predictions(self, labels: Sequence[str], **splits: Iterable[tuple[str, int, tuple[float, ...]]]) -> None:
+        """Write rows of (clip, label, probabilities) of the splits. Of two labels, only the second's probability."""
+        binary = len(labels) == 2
+        header = PREDICTIONS_HEADER + (("probability",) if binary else tuple(f"p_{label}" for label in labels))
+        rows = ((split, *row[:2], *row[2][binary:]) for split, rows in splits.items() for row in rows)
+        self._write_csv(PREDICTIONS, header, rows)
 
     def write_layers(self, rows: Iterable[Sequence[Any]]) -> None:
         """Write rows of (name, output shape, parameters, MACs) of the network's layers."""
@@ -165,11 +183,13 @@ def read_predictions(folder: Path) -> dict[str, Predictions]:
     predictions: dict[str, Predictions] = {VALIDATION: {}, TEST: {}}
     try:
         for row in _read_csv(folder / PREDICTIONS):
-            prediction = int(row["label"]), float(row["probability"])
-            predictions[row.get("split", TEST)][row["clip"]] = prediction
-            if prediction[0] not in (0, 1) or not 0 <= prediction[1] <= 1:
-                raise ValueError("a label that is not 0 or 1, or a probability outside 0 to 1")
-    except (KeyError, TypeError, ValueError) as error:
+            values = [float(value) for name, value in row.items() if name == "probability" or name.startswith("p_")]
+            probabilities = (1 - values[0], values[0]) if len(values) == 1 else tuple(values)
+            label = int(row["label"])
+            if not (0 <= label < len(probabilities) and all(0 <= value <= 1 for value in probabilities)):
+                raise ValueError("a label without a probability, or a probability outside 0 to 1")
+            predictions[row.get("split", TEST)][row["clip"]] = Prediction(label, probabilities)
+    except (KeyError, TypeError, ValueError, IndexError, AttributeError) as error:
         raise KwsError(f"{folder / PREDICTIONS}: is damaged ({one_line(error)})") from error
     return predictions
 

@@ -155,7 +155,7 @@ class Tracker:
         waveforms (clips, time) in [-1, 1] and log_mels (clips, n_mels, n_frames): the first `evaluation.misclassified`.
         """
         if self._enabled:
-            shown = evaluation, waveforms, log_mels, layers, self.config.words
+            shown = evaluation, waveforms, log_mels, layers, self.config.labels
             self._send(lambda: self._run.log({metrics.EPOCH: self.epochs} | _charts(*shown)))
 
     def upload(self, folder: Path, *names: str) -> None:
@@ -308,7 +308,7 @@ def _staging_in(folder: str) -> Iterator[None]:
 
 
 def _charts(
-    evaluation: "Evaluation", waveforms: "Tensor", log_mels: "Tensor", layers: list["Layer"], words: Sequence[str]
+    evaluation: "Evaluation", waveforms: "Tensor", log_mels: "Tensor", layers: list["Layer"], names: Sequence[str]
 ) -> dict[str, Any]:
     import wandb
 
@@ -316,22 +316,27 @@ def _charts(
 
     misclassified = wandb.Table(columns=["clip", "word", "predicted", "probability", "audio", "log_mel"])
     for row, waveform, log_mel in zip(evaluation.misclassified, waveforms, log_mels, strict=False):  # the first few
-        label, probability = int(evaluation.labels[row]), round(float(evaluation.probabilities[row]), 4)
+        label, predicted = int(evaluation.labels[row]), int(evaluation.predictions[row])
+        probability = round(float(evaluation.probabilities[row, predicted]), 4)
         low, high = log_mel.min(), log_mel.max()
         picture = ((log_mel - low) / (high - low + 1e-9) * 255).byte().flip(0).numpy()  # low bands at the bottom
         media = wandb.Audio(waveform.numpy(), sample_rate=SAMPLE_RATE), wandb.Image(picture)
-        misclassified.add_data(evaluation.clips[row], words[label], words[1 - label], probability, *media)
+        misclassified.add_data(evaluation.clips[row], names[label], names[predicted], probability, *media)
 
-    def line(x: str, y: str, points: "Curve", title: str) -> Any:
-        return wandb.plot.line(wandb.Table(columns=[x, y], data=points), x, y, title=title)
+    def lines(x: str, y: str, points: Callable[[int], "Curve"], title: str) -> Any:
+        """Of two labels, the second's curve; of more, each label's against the rest."""
+        if len(names) == 2:
+            return wandb.plot.line(wandb.Table(columns=[x, y], data=points(1)), x, y, title=title)
+        xs, ys = zip(*(zip(*points(label), strict=True) for label in range(len(names))), strict=True)
+        return wandb.plot.line_series(xs, ys, keys=names, title=f"{title}, each label against the rest", xname=x)
 
     labels, predictions = evaluation.labels.int().tolist(), evaluation.predictions.int().tolist()
     return {
         metrics.CONFUSION_MATRIX: wandb.plot.confusion_matrix(
-            y_true=labels, preds=predictions, class_names=list(words)
+            y_true=labels, preds=predictions, class_names=list(names)
         ),
-        metrics.ROC: line("false positive rate", "true positive rate", evaluation.roc(), "ROC"),
-        metrics.PRECISION_RECALL: line("recall", "precision", evaluation.precision_recall(), "Precision and recall"),
+        metrics.ROC: lines("false positive rate", "true positive rate", evaluation.roc, "ROC"),
+        metrics.PRECISION_RECALL: lines("recall", "precision", evaluation.precision_recall, "Precision and recall"),
         metrics.MISCLASSIFIED: misclassified,
         metrics.LAYERS: wandb.Table(columns=list(LAYERS_HEADER), data=[list(layer) for layer in layers]),
     }

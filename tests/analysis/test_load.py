@@ -26,14 +26,14 @@ def test_load_reads_settings_history_summary_predictions_and_layers(tmp_path):
     assert (run.study, run.name) == ("n_mels", run.config["run_name"])
     assert run.history["epoch"] == [1, 2, 3, 4, 5, 6]
     assert 0.9 < run.summary["test/accuracy"] <= 1
-    assert len(run.predictions) == 200 and run.predictions["no/00000000_nohash_0.wav"][0] == 0
+    assert len(run.predictions) == 200 and run.predictions["no/00000000_nohash_0.wav"].label == 0
     assert len(run.val_predictions) == 200 and not set(run.predictions) & set(run.val_predictions)
     assert run.layers[0]["layer"] == "conv1"
 
 
 def test_predictions_of_an_earlier_version_are_of_the_test_clips(tmp_path):
     (tmp_path / "predictions.csv").write_text("clip,label,probability\nno/a_nohash_0.wav,0,0.25\n")
-    assert read_predictions(tmp_path) == {"validation": {}, "test": {"no/a_nohash_0.wav": (0, 0.25)}}
+    assert read_predictions(tmp_path) == {"validation": {}, "test": {"no/a_nohash_0.wav": (0, (0.75, 0.25))}}
 
 
 def test_a_run_folder_is_a_source_and_a_run_found_twice_counts_once(tmp_path):
@@ -128,7 +128,7 @@ def test_sweep_files_that_fix_other_settings_may_have_been_run_with_other_code(t
         ("config.json", "[]", "config.json: is not a JSON object"),
         ("summary.json", '{"state": "finished"}', "no best/val_accuracy between 0 and 1"),
         ("metrics.csv", "", "it has no metrics"),
-        ("predictions.csv", "clip,label,probability\na,7,0.5\n", "a label that is not 0 or 1"),
+        ("predictions.csv", "clip,label,probability\na,7,0.5\n", "a label without a probability"),
         ("predictions.csv", "split,clip,label,probability\ntest,a,0,1.5\n", "a probability outside 0 to 1"),
         ("predictions.csv", "split,clip,label,probability\ntrain,a,0,0.5\n", "is damaged ('train')"),
         ("predictions.csv", "clip\na\n", "cannot be read"),

@@ -9,7 +9,9 @@ from kws.training.evaluation import Evaluation
 
 def evaluation(labels, probabilities):
     clips = [f"yes/{n:08x}_nohash_0.wav" for n in range(len(labels))]
-    return Evaluation(clips, torch.tensor(labels, dtype=torch.float32), torch.tensor(probabilities), 0.5)
+    positive = torch.tensor(probabilities, dtype=torch.float64)
+    probabilities = torch.stack((1 - positive, positive), dim=1)
+    return Evaluation(clips, torch.tensor(labels, dtype=torch.float32), probabilities, 0.5)
 
 
 def random_evaluation(seed, clips=200):
@@ -23,6 +25,16 @@ def random_evaluation(seed, clips=200):
 def test_the_most_confident_mistake_comes_first():
     result = evaluation([1, 0, 1, 0], [0.4, 0.9, 0.8, 0.3])
     assert (result.errors, result.accuracy, result.misclassified) == (2, 0.5, [1, 0])
+
+
+def test_confusion_recall_and_f1_of_three_labels_by_hand():
+    probabilities = torch.tensor([[8, 1, 1], [1, 7, 2], [5, 4, 1], [1, 2, 7], [2, 2, 6], [1, 1, 8]]) / 10
+    result = Evaluation(list("abcdef"), torch.tensor([0.0, 1, 1, 2, 2, 0]), probabilities, 0.5)
+    assert result.confusion.tolist() == [[1, 0, 1], [1, 1, 0], [0, 0, 2]]
+    assert (result.errors, result.misclassified) == (2, [5, 2])
+    assert result.recall == [0.5, 0.5, 1.0]
+    assert result.f1_macro == pytest.approx((2 / 4 + 2 / 3 + 4 / 5) / 3)
+    assert result.roc(label=2) == [(0, 0), (0.25, 0), (0.25, 1), (1, 1)]
 
 
 def test_curves_of_four_clips_by_hand():
@@ -41,8 +53,8 @@ def test_curves_without_errors_have_three_points():
 def test_the_curves_pass_through_every_threshold(seed):
     result = random_evaluation(seed)
     roc, precision_recall = result.roc(), result.precision_recall()
-    for threshold in result.probabilities.unique().tolist():
-        predicted = result.probabilities >= threshold
+    for threshold in result.probabilities[:, 1].unique().tolist():
+        predicted = result.probabilities[:, 1] >= threshold
         true, false = float((predicted * result.labels).sum()), float((predicted * (1 - result.labels)).sum())
         assert on(roc, false / float((1 - result.labels).sum()), true / float(result.labels.sum()))
         assert on(precision_recall, true / float(result.labels.sum()), true / (true + false))
