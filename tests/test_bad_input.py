@@ -397,8 +397,8 @@ NOT_WHOLE = "{run}/last.pt: is not a complete checkpoint of kws; choose another 
 NOT_OURS = "{run}/last.pt: is not a checkpoint of kws; choose another run"
 RUNS = {
     "config.json cut": (
-        lambda files: files | {"config.json": files["config.json"][:50]},
-        "runs/done/config.json: is not JSON (Unterminated string starting at: line 6 column 3 (char 42)); start a new run",
+        lambda files: files | {"config.json": files["config.json"][:56]},
+        "runs/done/config.json: is not JSON (Expecting value: line 6 column 14 (char 53)); start a new run",
     ),
     "config.json a list": (
         lambda files: files | {"config.json": b"[1, 2]"},
