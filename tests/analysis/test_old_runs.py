@@ -18,7 +18,8 @@ def test_old_runs_are_excluded_with_a_reason_that_names_the_missing_and_the_unkn
     assert results.runs == [] and [item.where for item in results.excluded] == [str(OLD / name) for name in RUN_IDS]
     for item in results.excluded:
         assert item.study == "old"
-        assert "schema None, not 1; no mean_norm, speed_perturb, time_mask_ms; unknown normalize, speed" in item.reason
+        assert "schema None, not 1; no unknown, unknown_share" in item.reason
+        assert "time_mask_ms; unknown normalize, speed" in item.reason
 
 
 def test_the_sweep_of_old_runs_is_read():
