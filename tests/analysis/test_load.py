@@ -318,7 +318,7 @@ def fail(run):
 
 
 BAD = {
-    damage_predictions: "cannot be read: predictions.csv: is damaged (a label that is not 0 or 1",
+    damage_predictions: "cannot be read: predictions.csv: is damaged (a label without a probability",
     drop_a_column: "cannot be read: predictions.csv: is damaged",
     leave_a_deleted_sweep: "W&B tester/words/gone: not found (Could not find sweep",
     record_another_schema: "config: was recorded by another version of kws (schema 2, not 1)",
