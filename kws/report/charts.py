@@ -199,21 +199,32 @@ def _of_model(study: Study) -> list[Figure]:
         return []
     labels, probabilities = (torch.tensor(column) for column in zip(*run.predictions.values(), strict=True))
     evaluation = Evaluation(list(run.predictions), labels, probabilities, math.nan)
-    roc, precision_recall = np.array(evaluation.roc()), np.array(evaluation.precision_recall())
-    area = np.trapezoid(roc[:, 1], roc[:, 0])
-    average = np.sum(np.diff(precision_recall[:, 0]) * precision_recall[1:, 1])
+    # Of two labels, the second's curves say all; of more, each has its own, against the rest.
+    names = dict(enumerate(run.labels)) if len(run.labels) > 2 else {1: run.labels[1]}
+    roc = {name: np.array(evaluation.roc(label)) for label, name in names.items()}
+    precision_recall = {name: np.array(evaluation.precision_recall(label)) for label, name in names.items()}
+    area = fmean(np.trapezoid(points[:, 1], points[:, 0]) for points in roc.values())
+    average = fmean(np.sum(np.diff(points[:, 0]) * points[1:, 1]) for points in precision_recall.values())
     edge, note = (0.1, " Only the corner near the ideal is shown.") if area > 0.99 else (1, "")
     near_one = {"domain": [1 - edge, 1], "clamp": True}
-    x = Field("false positive rate", PERCENT, near_one | {"domain": [0, edge]})
-    caption = f"Area under the curve {area:.5f}; {run.labels[1]!r} is the positive label.{note}"
-    of_roc = _steps("roc", f"ROC of {run.name}", caption, x, Field("true positive rate", PERCENT, near_one), roc)
+    x, y = (
+        Field("false positive rate", PERCENT, near_one | {"domain": [0, edge]}),
+        Field("true positive rate", PERCENT, near_one),
+    )
+    positive = (
+        f"{run.labels[1]!r} is the positive label" if len(names) == 1 else "each label against the rest; mean area"
+    )
+    caption = f"Area under the curve {area:.5f}; {positive}.{note}"
+    of_roc = _steps("roc", f"ROC of {run.name}", caption, x, y, roc)
     x, y = Field("recall", PERCENT, near_one), Field("precision", PERCENT, near_one)
     title, caption = f"Precision and recall of {run.name}", f"Average precision {average:.5f}.{note}"
     return [of_roc, _steps("precision-recall", title, caption, x, y, precision_recall)]
 
 
-def _steps(key: str, title: str, caption: str, x: Field, y: Field, points: Any) -> Figure:
-    base = layer(x, y).encode(x.on(alt.X), y.on(alt.Y))
+def _steps(key: str, title: str, caption: str, x: Field, y: Field, curves: dict[str, Any]) -> Figure:
+    label = Field("label")
+    fields = [x, y] if len(curves) == 1 else [label, x, y]
+    base = layer(*fields).encode(x.on(alt.X), y.on(alt.Y), color=label.colours(list(curves), "stroke"), detail="label:N")
     layers = [base.mark_line(strokeWidth=2.4, interpolate="step-after"), base.mark_circle(opacity=0, size=250)]
-    rows = [{x.title: a, y.title: b} for a, b in points.tolist()]
-    return Figure(key, "steps", title, caption, [x, y], rows, layers)
+    rows = [{"label": name, x.title: a, y.title: b} for name, points in curves.items() for a, b in points.tolist()]
+    return Figure(key, "steps", title, caption, fields, rows, layers)

@@ -234,15 +234,19 @@ class TrainingRun:
     def _summary(self, test: Evaluation, costs: complexity.Complexity) -> Summary:
         row = best_row(self.rows)
         epoch_s = [row[metrics.EPOCH_S] for row in self.rows]
-        return {
-            metrics.BEST_EPOCH: row[metrics.EPOCH],
-            metrics.BEST_VAL_ACCURACY: row[metrics.VAL_ACCURACY],
-            metrics.BEST_VAL_LOSS: row[metrics.VAL_LOSS],
-            metrics.TEST_ACCURACY: test.accuracy,
-            metrics.TEST_LOSS: test.loss,
-            metrics.TEST_ERRORS: test.errors,
-            metrics.EPOCH_S_MEDIAN: median(epoch_s[1:] or epoch_s),  # the first epoch warms up
-        } | self._label_metrics(test) | costs.summary()
+        return (
+            {
+                metrics.BEST_EPOCH: row[metrics.EPOCH],
+                metrics.BEST_VAL_ACCURACY: row[metrics.VAL_ACCURACY],
+                metrics.BEST_VAL_LOSS: row[metrics.VAL_LOSS],
+                metrics.TEST_ACCURACY: test.accuracy,
+                metrics.TEST_LOSS: test.loss,
+                metrics.TEST_ERRORS: test.errors,
+                metrics.EPOCH_S_MEDIAN: median(epoch_s[1:] or epoch_s),  # the first epoch warms up
+            }
+            | self._label_metrics(test)
+            | costs.summary()
+        )
 
     def _label_metrics(self, test: Evaluation) -> Summary:
         """Return what a test of more than two labels adds to the summary."""
