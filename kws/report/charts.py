@@ -224,7 +224,8 @@ def _of_model(study: Study) -> list[Figure]:
 def _steps(key: str, title: str, caption: str, x: Field, y: Field, curves: dict[str, Any]) -> Figure:
     label = Field("label")
     fields = [x, y] if len(curves) == 1 else [label, x, y]
-    base = layer(*fields).encode(x.on(alt.X), y.on(alt.Y), color=label.colours(list(curves), "stroke"), detail="label:N")
+    colour = label.colours(list(curves), "stroke")
+    base = layer(*fields).encode(x.on(alt.X), y.on(alt.Y), color=colour, detail="label:N")
     layers = [base.mark_line(strokeWidth=2.4, interpolate="step-after"), base.mark_circle(opacity=0, size=250)]
     rows = [{"label": name, x.title: a, y.title: b} for name, points in curves.items() for a, b in points.tolist()]
     return Figure(key, "steps", title, caption, fields, rows, layers)
