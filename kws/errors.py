@@ -1,6 +1,12 @@
 """Errors that the user can fix, and notices to the user."""
 
+import errno
 import sys
+
+DISK_FAULTS = (
+    errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.ENOENT, errno.ENOTDIR, errno.EIO,
+    errno.ESTALE,
+)  # fmt: skip
 
 
 class KwsError(Exception):
@@ -13,6 +19,10 @@ class KwsError(Exception):
 
 class NotResumable(KwsError):
     """A run that cannot be resumed from its checkpoint; a new run has to be started."""
+
+
+class CannotWrite(KwsError):
+    """A disk is full, read-only or gone: what failed for it has no fault of its own and can be done later."""
 
 
 def notify(line: str) -> None:

@@ -1,12 +1,13 @@
 """Atomic writing of files, and reading of YAML."""
 
+import fcntl
 import json
 import os
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from kws.errors import KwsError
 from kws.formatting import one_line
@@ -33,6 +34,23 @@ def write_atomically(path: str | Path) -> Iterator[Path]:
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
+
+
+def lock(file: IO[Any], option: str, wait: bool = True) -> None:
+    """Lock an open file until it is closed or the process ends, however it ends.
+
+    Raises BlockingIOError if another process has the lock, unless `wait`, and KwsError where the file system has no
+    locks; `option` is the one that chooses another folder.
+    """
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        raise
+    except OSError as error:
+        raise KwsError(
+            f"{file.name}: its file system has no file locks ({error.strerror}); choose a folder on another one with "
+            f"{option}, or mount it with locks (Lustre: -o flock)"
+        ) from error
 
 
 def write_text(path: str | Path, text: str) -> None:

@@ -10,7 +10,7 @@ from typing import TypedDict
 
 from kws.config import SPEECH_COMMANDS_WORDS, suggestion
 from kws.errors import KwsError
-from kws.files import write_json
+from kws.files import lock, write_json
 from kws.formatting import one_line
 
 FOLDERS = {"speech_commands": "speech_commands_v0.02", "synthetic": "speech_commands_synthetic"}
@@ -187,15 +187,13 @@ def install(
     removed and `folder` stays as it was. Links in `folder` are resolved. A lock, which the kernel releases when the
     process ends, excludes other processes. Raises KwsError if another holds it, unless `wait`, and on any OSError.
     """
-    import fcntl
-
     place = folder.resolve()
     part, old = part_folder(place), place.with_name(f".{place.name}.old")
     try:
         place.parent.mkdir(parents=True, exist_ok=True)
         with open(place.with_name(f".{place.name}.lock"), "a") as file:
             try:
-                fcntl.flock(file, fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB)
+                lock(file, "--root", wait)
             except BlockingIOError:
                 raise KwsError(f"{place}: another process is downloading it; wait until it ends") from None
             if read_marker(part) and not place.exists():  # complete: killed before the last rename

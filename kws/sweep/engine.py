@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import shutil
 import signal
 import time
 from collections import deque
@@ -13,11 +14,11 @@ from pathlib import Path
 from typing import Protocol
 
 from kws.config import Config
-from kws.errors import KwsError, NotResumable
+from kws.errors import CannotWrite, KwsError, NotResumable
 from kws.formatting import one_line
 from kws.metrics import EPOCH, Row
 from kws.sweep import worker
-from kws.sweep.spec import Sweep
+from kws.sweep.spec import Sweep, write_copy
 from kws.sweep.storage import Attempt, SharedSweep
 from kws.training.provenance import code_of
 from kws.training.run_folder import is_finished, read_config, read_metric
@@ -26,6 +27,8 @@ POLL_S = 0.5
 CLAIM_POLL_S = 2.0  # how often to look for trials that other workers abandoned
 MAX_DEATHS = 5  # a trial fails when its process dies so often in a row without completing an epoch
 MAX_FIRST_FAILURES = 3
+HOLD_S = 60  # how long to wait until files can be written again
+ROOM = 4_000_000  # bytes that must be free again before a trial is started
 SERVER_DIED = 255  # multiprocessing's exit status of a process whose fork server died; the process may still be running
 TERMINATE_S = 90  # for a trial to write its checkpoint and end its W&B run
 LAST_LINES = 8
@@ -68,21 +71,25 @@ class Engine:
         self.outcomes: list[bool] = []  # of the trials that ended here: whether they finished
         self.stopped = ""  # "signal" or "failures"
         self.durations: deque[float] = deque(maxlen=50)  # of trials that finished here, in seconds
+        self.held_since: float | None = None  # when a file could not be written, if no epoch was completed since
         self.next_claim = 0.0  # when to look for trials to claim, and at the other workers' progress
 
     def work(self) -> int:
         """Run trials until none remain or the sweep is stopped; return the signal that stopped it, else 0."""
         try:
             while not self.stopped:
-                self.shared.heartbeat()
-                if time.monotonic() >= self.next_claim:
-                    self.next_claim = time.monotonic() + CLAIM_POLL_S
-                    self._fill()
-                    self.shared.refresh()
-                    if not (self.running or self.shared.counts["waiting"] or self.shared.counts["running"]):
-                        break
-                self._show()
-                self._poll()
+                try:
+                    self.shared.heartbeat()
+                    if time.monotonic() >= self.next_claim:
+                        self.next_claim = time.monotonic() + CLAIM_POLL_S
+                        self._fill()
+                        self.shared.refresh()
+                        if not (self.running or self.shared.counts["waiting"] or self.shared.counts["running"]):
+                            break
+                    self._show()
+                    self._poll()
+                except CannotWrite as error:
+                    self._hold(error)
                 self._check_stop()
             self.shared.refresh()
             self._show()
@@ -91,7 +98,12 @@ class Engine:
         return self.received[0] if self.stopped == "signal" else 0
 
     def _fill(self) -> None:
-        """Claim and start trials until `jobs` are running, or none remain."""
+        """Claim and start trials until `jobs` are running, or none remain. Raises CannotWrite."""
+        if self.held_since is not None:
+            write_copy(self.sweep)
+            free = shutil.disk_usage(self.sweep.folder).free
+            if free < ROOM:
+                raise CannotWrite(f"{self.sweep.folder}: its disk has only {free / 1e6:.1f} MB free")
         while len(self.running) < self.jobs and not self.stopped and (attempt := self.shared.claim()):
             self._start(attempt)
             self._check_stop()
@@ -126,9 +138,9 @@ class Engine:
                 self._receive(trial)
             if ended:
                 trial.process.join()
+                self._ended(trial)  # if this cannot be recorded, it is tried again
                 self.running.remove(trial)
                 trial.connection.close()
-                self._ended(trial)
                 self.next_claim = 0.0
 
     def _receive(self, trial: RunningTrial) -> None:
@@ -138,7 +150,7 @@ class Engine:
                 if isinstance(message, KwsError):
                     trial.failure = message
                     continue
-                trial.row = message
+                trial.row, self.held_since = message, None
                 if not self.shared.record_epoch(trial.attempt, int(message[EPOCH])):
                     trial.process.kill()  # another worker marked this one as stale and now runs the trial
         except (EOFError, OSError):  # the process is gone, perhaps in the middle of a message
@@ -149,6 +161,9 @@ class Engine:
         assert code is not None and pid is not None  # it has ended
         if code == 0:
             self._finished(attempt, config, trial.seconds)
+        elif isinstance(trial.failure, CannotWrite):
+            self.shared.give_up(attempt, "preempted", str(trial.failure))
+            self._hold(trial.failure)
         elif code == worker.FAILED:
             self._failed(attempt, config, trial.failure or KwsError(f"its process exited with status {code}"))
         elif code == SERVER_DIED:
@@ -160,6 +175,17 @@ class Engine:
         else:
             how = f"was killed by signal {-code}" if code < 0 else f"exited with status {code}"
             self._died(attempt, config, how)
+
+    def _hold(self, problem: CannotWrite) -> None:
+        """Start no trial until the sweep's folder can be written; raise `problem` if it takes too long."""
+        what = str(problem).partition(";")[0]
+        self.shared.owned &= {trial.attempt.optuna_id for trial in self.running}  # others are claimed again
+        if self.held_since is None:
+            self.held_since = time.monotonic()
+            self.display.print_line(f"{what}; waiting for at most {HOLD_S} s until it can be")
+        elif time.monotonic() > self.held_since + HOLD_S and not any(t.process.is_alive() for t in self.running):
+            raise CannotWrite(f"{what}; fix that, then re-run the command to resume") from problem
+        time.sleep(POLL_S)
 
     def _died(self, attempt: Attempt, config: Config, how: str) -> None:
         if self.shared.deaths(attempt.trial) + 1 >= MAX_DEATHS:
@@ -220,8 +246,12 @@ class Engine:
             if time.monotonic() > deadline or len(self.received) > 1:
                 for trial in self.running:
                     trial.process.kill()
-            self.shared.heartbeat()
-            self._poll()
+            try:
+                self.shared.heartbeat()
+                self._poll()
+            except CannotWrite:
+                if not any(trial.process.is_alive() for trial in self.running):
+                    break
 
     def _show(self) -> None:
         counts, seconds_left = self.shared.counts, None

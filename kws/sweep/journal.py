@@ -1,21 +1,22 @@
 """Opens the storage of a sweep: a journal file, in the run folder or on a shared disk, or a database."""
 
-import fcntl
 import os
 import re
 import time
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Generator, Iterator
 from contextlib import contextmanager
 from importlib.util import find_spec
 from itertools import chain, count
 from pathlib import Path
+from typing import Any
 
 import optuna
 from optuna.storages import BaseStorage, JournalStorage
 from optuna.storages.journal import JournalFileBackend, JournalFileSymlinkLock
 from optuna.trial import FrozenTrial
 
-from kws.errors import KwsError
+from kws.errors import CannotWrite, KwsError
+from kws.files import lock
 from kws.formatting import one_line
 from kws.sweep.spec import Sweep
 
@@ -34,19 +35,45 @@ class JournalLock(JournalFileSymlinkLock):
         self._journal = journal
 
     def acquire(self) -> bool:
-        file = open(f"{self._journal}.lock", "a")
-        fcntl.flock(file, fcntl.LOCK_EX)
-        self._file = file
-        with open(self._journal, "rb+") as journal:
-            size = journal.seek(0, os.SEEK_END)
-            journal.seek(max(size - 65536, 0))
-            tail = journal.read()
-            if tail and not tail.endswith(b"\n"):
-                journal.truncate(size - len(tail) + tail.rfind(b"\n") + 1)
+        self._file = open(f"{self._journal}.lock", "a")
+        try:
+            lock(self._file, "--storage (a path or a database)")
+            with open(self._journal, "rb+") as journal:
+                size = journal.seek(0, os.SEEK_END)
+                journal.seek(max(size - 65536, 0))
+                tail = journal.read()
+                if tail and not tail.endswith(b"\n"):
+                    journal.truncate(size - len(tail) + tail.rfind(b"\n") + 1)
+        except BaseException:
+            self.release()
+            raise
         return True
 
     def release(self) -> None:
         self._file.close()
+
+
+class Journal(JournalFileBackend):
+    """Optuna's journal file. Raises KwsError: CannotWrite if it can be used again when its disk has room."""
+
+    def append_logs(self, logs: list[dict[str, Any]]) -> None:
+        with _journal_errors(self._file_path):
+            super().append_logs(logs)
+
+    def read_logs(self, log_number_from: int) -> Generator[dict[str, Any], None, None]:
+        with _journal_errors(self._file_path):
+            yield from super().read_logs(log_number_from)
+
+
+@contextmanager
+def _journal_errors(path: str) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        problem = f"{path}: the sweep's journal cannot be used ({error.strerror})"
+        raise CannotWrite(f"{problem}; choose another place with --storage") from error
+    except (ValueError, KeyError) as error:
+        raise KwsError(f"{path}: is not a sweep journal ({one_line(error)}); choose another --storage") from error
 
 
 @contextmanager
@@ -72,24 +99,18 @@ def open_storage(sweep: Sweep, storage: str | None, read_only: bool) -> BaseStor
     path = Path(os.path.abspath(storage or sweep.folder / "journal.log"))
     if read_only and not path.exists():
         raise KeyError(str(path))
-    not_a_journal = f"{path}: is not a sweep journal"
-    try:
+    with _journal_errors(str(path)):
         path.parent.mkdir(parents=True, exist_ok=True)
         if path.exists():  # the lock removes an incomplete last line: not from a foreign file
             with open(path, "rb") as file:
                 if not JOURNAL_START.startswith(file.read(len(JOURNAL_START))):
-                    raise KwsError(f"{not_a_journal}; choose another --storage")
-        lock = JournalLock(path)
-        backend = JournalFileBackend(str(path), lock_obj=lock)
+                    raise ValueError("it has other content")
+        journal_lock = JournalLock(path)
+        backend = Journal(str(path), lock_obj=journal_lock)
         if not read_only:
-            lock.acquire()
-            lock.release()
+            journal_lock.acquire()
+            journal_lock.release()
         return JournalStorage(backend)
-    except OSError as error:
-        problem = f"{path}: the sweep's journal cannot be used ({error.strerror})"
-        raise KwsError(f"{problem}; choose another place with --storage") from error
-    except (ValueError, KeyError) as error:
-        raise KwsError(f"{not_a_journal} ({one_line(error)}); choose another --storage") from error
 
 
 def read_trials(

@@ -10,10 +10,9 @@ from typing import TYPE_CHECKING
 
 from kws.data.layout import find
 from kws.errors import KwsError
-from kws.files import write_text
 from kws.machine import usable_cpus
 from kws.sweep.distributions import Value
-from kws.sweep.spec import DATA_SETTINGS, Sweep, load_sweep, sweep_file
+from kws.sweep.spec import DATA_SETTINGS, Sweep, load_sweep, write_copy
 from kws.sweep.worker import check_temporary_folder, data_fingerprint
 from kws.training.wandb_variables import check_mode
 
@@ -75,8 +74,6 @@ def run(
         find(config.data_dir, config.data, config.words)
     check_temporary_folder()
     check_mode()
-    import yaml
-
     from kws.sweep.engine import Engine
     from kws.sweep.journal import storage_errors
     from kws.sweep.review import review
@@ -84,9 +81,7 @@ def run(
 
     with storage_errors(), _signals() as received:
         shared = SharedSweep(sweep, storage)
-        (sweep.folder / "logs").mkdir(parents=True, exist_ok=True)
-        copy = yaml.safe_dump(sweep.content, sort_keys=False, allow_unicode=True)
-        write_text(sweep_file(sweep.run_dir, sweep.sweep_id), copy)
+        write_copy(sweep)
         with make_display(sweep) as display:
             if retry_failed:
                 shared.retry([trial for trial, status in shared.states().items() if status.state == "failed"])

@@ -15,8 +15,8 @@ from typing import Any
 
 from kws import metrics
 from kws.config import SETTINGS, Config, checked, resolve, setting_name, suggestion
-from kws.errors import KwsError
-from kws.files import read_yaml
+from kws.errors import CannotWrite, KwsError
+from kws.files import read_yaml, write_text
 from kws.formatting import one_line
 from kws.sweep.distributions import MAX_TRIALS, Parameter, Value, read_parameter
 
@@ -115,6 +115,19 @@ def expand_grid(parameters: Mapping[str, Parameter], where: str) -> Iterator[dic
 def sweep_file(run_dir: Path, sweep_id: str) -> Path:
     """Return the path of the copy of a sweep file as it was run, with --set applied."""
     return run_dir / "sweeps" / sweep_id / "sweep.yaml"
+
+
+def write_copy(sweep: Sweep) -> None:
+    """Write the copy of the sweep file, and make the folder of the trials' logs beside it. Raises CannotWrite."""
+    import yaml
+
+    copy = yaml.safe_dump(sweep.content, sort_keys=False, allow_unicode=True)
+    try:
+        (sweep.folder / "logs").mkdir(parents=True, exist_ok=True)
+        write_text(sweep_file(sweep.run_dir, sweep.sweep_id), copy)
+    except OSError as error:
+        problem = f"run_dir: {sweep.folder} cannot be written ({error.strerror})"
+        raise CannotWrite(f"{problem}; choose another with --set run_dir=DIR") from error
 
 
 def load_sweep(path: str | Path, assignments: Iterable[str] = (), count: int | None = None) -> Sweep:

@@ -71,7 +71,7 @@ class SharedSweep:
         self.sweep = sweep
         self.worker = secrets.token_hex(6)
         self._stale_s = stale_s
-        self._owned: set[int] = set()  # Optuna ids of this worker's attempts
+        self.owned: set[int] = set()  # Optuna ids of this worker's attempts
         self._beats: dict[str, tuple[float | None, float]] = {}  # worker -> its heartbeat, and when that was first seen
         self._last_heartbeat: float = -HEARTBEAT_S
         self.counts: Counter[str] = Counter({"waiting": sweep.expected})
@@ -158,9 +158,11 @@ class SharedSweep:
         """Claim the first waiting trial and return the attempt at it; None if none is waiting."""
         self.refresh()
         while self._waiting:
-            trial = heapq.heappop(self._waiting)
+            trial = self._waiting[0]
             status = self._statuses.get(trial, TrialStatus())
-            if status.state == "waiting" and (attempt := self._claim(trial, status.last)):
+            if status.state != "waiting":
+                heapq.heappop(self._waiting)
+            elif attempt := self._claim(trial, status.last):
                 return attempt
         return None
 
@@ -215,7 +217,6 @@ class SharedSweep:
             | {"scope": process_scope(), "pid": os.getpid(), "started": process_started(os.getpid())},
         )
         optuna_id = self._storage.create_new_trial(self._study_id, template)
-        self._owned.add(optuna_id)
         number = self._storage.get_trial(optuna_id).number
         self.refresh()
         for other in self._attempts[trial].values():
@@ -225,6 +226,8 @@ class SharedSweep:
         if overrides is None:
             overrides = self._suggest(trial, optuna_id)
             self._set(optuna_id, "overrides", overrides)
+        self.owned.add(optuna_id)
+        self._update([trial])
         return Attempt(trial, optuna_id, run_id, overrides)
 
     def _suggest(self, trial: int, optuna_id: int) -> dict[str, Value]:
@@ -245,7 +248,7 @@ class SharedSweep:
         """Whether the process that owns a running attempt is gone."""
         owner = attempt.user_attrs
         if owner["worker"] == self.worker:  # ours, but the reply to its creation was lost
-            return attempt._trial_id not in self._owned
+            return attempt._trial_id not in self.owned
         if owner["scope"] == process_scope():
             return bool(process_started(owner["pid"]) != owner["started"])
         # The clocks of two machines differ, so this measures how long the heartbeat has not changed by our own clock.
@@ -263,9 +266,10 @@ class SharedSweep:
         return False
 
     def _end(self, optuna_id: int, ended: Ended, value: float | None = None) -> bool:
-        self._owned.discard(optuna_id)
         state, values = (OptunaState.FAIL, None) if value is None else (OptunaState.COMPLETE, [value])
+        done = False
         with suppress(UpdateFinishedTrialError):
             self._storage.set_trial_user_attr(optuna_id, "ended", ended)
-            return self._storage.set_trial_state_values(optuna_id, state, values)
-        return False
+            done = self._storage.set_trial_state_values(optuna_id, state, values)
+        self.owned.discard(optuna_id)
+        return done

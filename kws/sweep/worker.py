@@ -1,7 +1,6 @@
 """One trial of a sweep in its own process, forked from a server that has already imported everything."""
 
 import contextlib
-import fcntl
 import json
 import multiprocessing
 import os
@@ -17,7 +16,8 @@ from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
 
 from kws.config import Config
-from kws.errors import KwsError, NotResumable, notify
+from kws.errors import DISK_FAULTS, CannotWrite, KwsError, NotResumable, notify
+from kws.files import lock
 from kws.metrics import Row
 
 FAILED = 1  # exit status; a preempted trial exits with 128 + signal, as kws train does
@@ -62,21 +62,25 @@ def run_trial(
     """
     os.chdir(directory)
     os.environ.setdefault("WANDB_MODE", "offline")
-    lock = _redirect_output(log_path)
     threading.Thread(target=_exit_with_parent, daemon=True).start()
     try:
-        fcntl.flock(lock, fcntl.LOCK_EX)  # an earlier process of this trial may still be exiting
+        log = _redirect_output(log_path)
+        lock(log, "--set run_dir=DIR")  # an earlier process of this trial may still be exiting
         from kws.train import train
 
         with _temporary_files():
             train(config, run_id, True, sweep_id, on_epoch=connection.send, concurrent_jobs=jobs)
     except Exception as error:
-        if not isinstance(error, KwsError):
-            traceback.print_exc()
-            error = KwsError(f"{type(error).__name__}: {error}".splitlines()[0])
-        notify(str(error))
-        kind = NotResumable if isinstance(error, NotResumable) else KwsError  # to receive a subclass may import torch
-        connection.send(kind(str(error)))
+        failure: Exception = error
+        if isinstance(error, OSError) and error.errno in DISK_FAULTS:
+            failure = CannotWrite(f"{error.filename or log_path}: cannot be written ({error.strerror})")
+        elif not isinstance(error, KwsError):
+            failure = KwsError(f"{type(error).__name__}: {error}".splitlines()[0])
+        # To receive a class of another module may import torch.
+        kind = next(kind for kind in (NotResumable, CannotWrite, KwsError) if isinstance(failure, kind))
+        connection.send(kind(str(failure)))
+        with contextlib.suppress(OSError):
+            notify(str(failure)) if isinstance(error, KwsError) else traceback.print_exc()
         sys.exit(FAILED)
 
 

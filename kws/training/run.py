@@ -1,6 +1,5 @@
 """One training run: preparation, epochs, the test of the best epoch, and the end."""
 
-import errno
 import math
 import signal
 import time
@@ -18,7 +17,7 @@ from kws.data.audio import to_float
 from kws.data.batches import TrainingBatches, epoch_generator
 from kws.data.corpus import Corpus, DataInfo, load
 from kws.data.splits import resplit
-from kws.errors import KwsError
+from kws.errors import DISK_FAULTS, CannotWrite, KwsError
 from kws.metrics import Row, Summary
 from kws.model import complexity, network
 from kws.training import checkpoints
@@ -30,7 +29,6 @@ from kws.training.run_folder import LAST_CHECKPOINT, LAYERS, METRICS, PREDICTION
 from kws.training.tracker import Tracker
 
 MISCLASSIFIED_SHOWN = 16  # clips in W&B's table of misclassified test clips
-DISK_FAULTS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.ENOENT, errno.EIO)
 
 
 class Preempted(SystemExit):
@@ -145,7 +143,7 @@ class TrainingRun:
             with suppress(OSError):  # a full disk has no room for a summary either
                 self._end("failed", {"error": f"{type(error).__name__}: {error}".splitlines()[0]})
             if isinstance(error, OSError) and error.errno in DISK_FAULTS:
-                raise KwsError(
+                raise CannotWrite(
                     f"run {self.folder.run_id}: {self.folder.path} cannot be written ({error.strerror}); fix that, "
                     f"then resume it with: {resume_command(self.folder)}"
                 ) from error

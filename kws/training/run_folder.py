@@ -1,7 +1,6 @@
 """The run folder: the files that record a run. The only module that knows their names, writes and reads them."""
 
 import csv
-import fcntl
 import io
 import json
 import math
@@ -12,8 +11,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from kws.errors import KwsError
-from kws.files import write_json, write_text
+from kws.errors import CannotWrite, KwsError
+from kws.files import lock, write_json, write_text
 from kws.formatting import one_line
 from kws.metrics import EPOCH_METRICS, Row
 
@@ -63,12 +62,12 @@ class RunFolder:
             self.path.mkdir(parents=True, exist_ok=True)
             self._lock = open(self.path / LOCK, "w")  # the lock ends with the process, however it ends
         except OSError as error:
-            raise KwsError(
+            raise CannotWrite(
                 f"run_dir: {self.path} cannot be written ({error.strerror}); choose another --run_dir"
             ) from error
         try:
-            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
+            lock(self._lock, "--run_dir", wait=False)
+        except BlockingIOError as error:
             self._lock.close()
             raise KwsError(
                 f"run {run_id}: another process is using {self.path}; wait until it ends, or stop it"

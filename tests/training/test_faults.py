@@ -16,6 +16,7 @@ import soundfile
 import torch
 from conftest import REPOSITORY, TINY, finish, snapshot, start
 from helpers.corpus import make_corpus
+from helpers.disks import small_disk
 
 from kws.config import resolve
 from kws.data.corpus import cache_folder
@@ -291,19 +292,6 @@ def test_a_loss_that_is_not_finite_ends_the_run_and_keeps_the_last_good_checkpoi
 
 
 # --- disks ---
-
-
-@contextlib.contextmanager
-def small_disk(folder, size):
-    """A file system of `size`, mounted at `folder`."""
-    folder.mkdir()
-    made = subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", str(folder)], capture_output=True)
-    if made.returncode:
-        pytest.skip("only root can mount a file system")
-    try:
-        yield folder
-    finally:
-        subprocess.run(["umount", "--lazy", str(folder)], check=True)
 
 
 def test_a_disk_that_fills_during_the_run_is_reported_and_the_run_resumes_later(kws, work, data_dir):
