@@ -144,27 +144,6 @@ def mcnemar(correct_a: ArrayLike, correct_b: ArrayLike) -> tuple[int, int, float
     return only_a, only_b, float(stats.binomtest(only_a, only_a + only_b, 0.5).pvalue)
 
 
-def importance(values: Sequence[object], scores: Sequence[float], most_bins: int = 4) -> float:
-    """Return the share (0 to 1) of the variance of the scores' ranks that one parameter explains by itself.
-
-    `values` are the parameter's values, shape (runs,). Words and up to `most_bins` different numbers are categories;
-    more numbers are binned into `most_bins` quantiles. The share is epsilon squared, the correlation ratio corrected
-    for its small-sample bias: for pure noise it is near 0 for any number of bins.
-    """
-    ranks = stats.rankdata(scores)
-    kinds = sorted(set(values), key=str)
-    if len(kinds) > most_bins and all(isinstance(value, (int, float)) for value in kinds):
-        bins = (stats.rankdata(values) - 1) * most_bins // len(values)
-    else:
-        bins = np.array([kinds.index(value) for value in values])
-    n, used = len(ranks), sorted(set(bins))
-    total = float(np.sum((ranks - ranks.mean()) ** 2))
-    if total == 0 or n <= len(used) or len(used) < 2:
-        return 0.0
-    within = sum(float(np.sum((ranks[bins == bin] - ranks[bins == bin].mean()) ** 2)) for bin in used)
-    return max(0.0, 1 - (within / (n - len(used))) / (total / (n - 1)))
-
-
 def pareto(points: Sequence[tuple[float, float]]) -> list[int]:
     """Return the indices of the (cost, accuracy) points that no other point dominates, cheapest first."""
     accuracy = [round(y, 9) for _, y in points]  # equal error counts, added in another order, give the same mean

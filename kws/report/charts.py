@@ -12,8 +12,9 @@ import numpy as np
 import torch
 
 from kws import metrics
+from kws.analysis.importance import importance
 from kws.analysis.records import RunRecord
-from kws.analysis.statistics import importance, pareto
+from kws.analysis.statistics import pareto
 from kws.analysis.study import LAST_EPOCHS, Study, last_epochs_spread
 from kws.report.vega import FROM_ZERO, LOG, MOST_COLOURS, NUMBER, PERCENT, WHOLE, Field, Figure, Row, layer
 from kws.training.evaluation import Evaluation
@@ -28,13 +29,10 @@ TIME = "Median training time per epoch, without validation and without the first
 STABILITY = f"Standard deviation of validation accuracy over a run's last {LAST_EPOCHS} epochs: higher is less stable."
 PARALLEL = "One line per run, stronger if it is more accurate. Values are in order, not to scale."
 IMPORTANCE = (
-    "Share of the variance of the runs' ranks by validation accuracy that each setting explains by itself (epsilon "
-    "squared), without interactions between settings. A rough estimate if there are few runs."
+    "Share of the variance of validation accuracy that each setting explains by itself, over all values alike, however "
+    "often the search tried them (fANOVA: it assumes that a random forest fitted to the runs predicts well)."
 )
-PARETO = (
-    "Mean validation accuracy with its 95 % interval. The line is the Pareto front: no other configuration is both "
-    "cheaper and as accurate; the other points are pale. Where intervals overlap, the front is uncertain."
-)
+PARETO = "Mean and 95 % interval. Line: Pareto front; pale: not on it. Where intervals overlap, the front is uncertain."
 
 
 def figures(study: Study) -> list[Figure]:
@@ -125,13 +123,10 @@ def _heat(study: Study) -> Figure:
     rows = [item.values | {ACCURACY.title: item.val.mean, "n": item.val.n} for item in study.configurations]
     base = layer(*fields).encode(alt.X(f"{first}:O"), alt.Y(f"{second}:O", sort="descending"))
     text = base.mark_text().encode(alt.Text(f"{ACCURACY.title}:Q", format=".2%"))
-    layers = [base.mark_rect(cornerRadius=4).encode(_shade(0.5)), text]
+    shade = alt.Opacity(f"{ACCURACY.title}:Q", scale=alt.Scale(zero=False, range=[0.12, 0.5]), legend=None)
+    layers = [base.mark_rect(cornerRadius=4).encode(shade), text]
     caption = "Mean over seeds; an empty square has no finished run."
     return Figure("val-heat", "heat", f"Validation accuracy by {first} and {second}", caption, fields, rows, layers)
-
-
-def _shade(darkest: float) -> alt.Opacity:
-    return alt.Opacity(f"{ACCURACY.title}:Q", scale=alt.Scale(zero=False, range=[0.12, darkest]), legend=None)
 
 
 def _parallel(study: Study) -> Figure:
@@ -153,16 +148,17 @@ def _parallel(study: Study) -> Figure:
     ticks = ticks.transform_aggregate(groupby=["axis", "place", "value"]).mark_text(align="left", dx=5)
     form = f"datum.axis == '{ACCURACY.title}' ? '.2%' : '.4~g'"
     ticks = ticks.transform_calculate(text=f"isNumber(datum.value) ? format(datum.value, {form}) : datum.value")
-    layers = [base.mark_line(strokeWidth=1.6).encode(_shade(1), detail="run:N"), ticks.encode(text="text:N")]
+    shade = alt.Opacity(f"{ACCURACY.title}:Q", scale=alt.Scale(zero=False, range=[0.12, 1]), legend=None)
+    layers = [base.mark_line(strokeWidth=1.6).encode(shade, detail="run:N"), ticks.encode(text="text:N")]
     title = "Settings and validation accuracy of every run"
     return Figure("parallel", "parallel", title, PARALLEL, fields, rows, layers)
 
 
 def _importance(study: Study) -> Figure:
-    scores = [run.summary[metrics.BEST_VAL_ACCURACY] for run in study.runs]
-    shares = {name: importance([run.config[name] for run in study.runs], scores) for name in study.parameters}
+    settings = {name: [run.config[name] for run in study.runs] for name in study.parameters}
+    shares = importance(settings, [run.summary[metrics.BEST_VAL_ACCURACY] for run in study.runs])
     fields = _, share = Field("setting"), Field("share explained", PERCENT, FROM_ZERO)
-    rows = [{"setting": name, share.title: shares[name]} for name in sorted(shares, key=lambda name: -shares[name])]
+    rows = [{"setting": name, share.title: value} for name, value in shares.items()]
     bars = layer(*fields).mark_bar(cornerRadiusEnd=3).encode(share.on(alt.X), alt.Y("setting:N", sort=None))
     return Figure("importance", "bars", "Importance of settings", IMPORTANCE, fields, rows, [bars])
 
@@ -193,28 +189,21 @@ def _trade_off(study: Study) -> Figure | None:
 
 
 def _of_model(study: Study) -> list[Figure]:
-    """Return the threshold curves of the study's chosen run."""
+    """Return the chosen run's threshold curves: of two labels, the second's; of more, of each against the rest."""
     run = study.chosen_run
     if not run.predictions:
         return []
     labels, probabilities = (torch.tensor(column) for column in zip(*run.predictions.values(), strict=True))
     evaluation = Evaluation(list(run.predictions), labels, probabilities, math.nan)
-    # Of two labels, the second's curves say all; of more, each has its own, against the rest.
     names = dict(enumerate(run.labels)) if len(run.labels) > 2 else {1: run.labels[1]}
     roc = {name: np.array(evaluation.roc(label)) for label, name in names.items()}
     precision_recall = {name: np.array(evaluation.precision_recall(label)) for label, name in names.items()}
     area = fmean(np.trapezoid(points[:, 1], points[:, 0]) for points in roc.values())
     average = fmean(np.sum(np.diff(points[:, 0]) * points[1:, 1]) for points in precision_recall.values())
     edge, note = (0.1, " Only the corner near the ideal is shown.") if area > 0.99 else (1, "")
-    near_one = {"domain": [1 - edge, 1], "clamp": True}
-    x, y = (
-        Field("false positive rate", PERCENT, near_one | {"domain": [0, edge]}),
-        Field("true positive rate", PERCENT, near_one),
-    )
-    positive = (
-        f"{run.labels[1]!r} is the positive label" if len(names) == 1 else "each label against the rest; mean area"
-    )
-    caption = f"Area under the curve {area:.5f}; {positive}.{note}"
+    near_zero, near_one = ({"domain": domain, "clamp": True} for domain in ([0, edge], [1 - edge, 1]))
+    x, y = Field("false positive rate", PERCENT, near_zero), Field("true positive rate", PERCENT, near_one)
+    caption = f"Area under the curve {area:.5f} ({' and '.join(roc)} against the rest).{note}"
     of_roc = _steps("roc", f"ROC of {run.name}", caption, x, y, roc)
     x, y = Field("recall", PERCENT, near_one), Field("precision", PERCENT, near_one)
     title, caption = f"Precision and recall of {run.name}", f"Average precision {average:.5f}.{note}"
@@ -223,9 +212,7 @@ def _of_model(study: Study) -> list[Figure]:
 
 def _steps(key: str, title: str, caption: str, x: Field, y: Field, curves: dict[str, Any]) -> Figure:
     label = Field("label")
-    fields = [x, y] if len(curves) == 1 else [label, x, y]
-    colour = label.colours(list(curves), "stroke")
-    base = layer(*fields).encode(x.on(alt.X), y.on(alt.Y), color=colour, detail="label:N")
+    base = layer(label, x, y).encode(x.on(alt.X), y.on(alt.Y), color=label.colours(list(curves), "stroke"))
     layers = [base.mark_line(strokeWidth=2.4, interpolate="step-after"), base.mark_circle(opacity=0, size=250)]
     rows = [{"label": name, x.title: a, y.title: b} for name, points in curves.items() for a, b in points.tolist()]
-    return Figure(key, "steps", title, caption, fields, rows, layers)
+    return Figure(key, "steps", title, caption, [label, x, y], rows, layers)

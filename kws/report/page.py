@@ -5,9 +5,11 @@ import hashlib
 import json
 import time
 from collections.abc import Iterable, Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any
 
+import vl_convert
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from kws import metrics
@@ -56,12 +58,18 @@ def page(
             data={"config": json.loads(vega.static("theme.json")), "locale": vega.LOCALE, "specs": specs},
             methods=content.METHODS,
             now=time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime()),
-            scripts=[vega.bundle(), vega.static("page.js")],
+            scripts=[_vega(), vega.static("page.js")],
             style=vega.static("page.css"),
             without_result=without_result,
         )
         .lstrip()
     )
+
+
+@cache
+def _vega() -> str:
+    """Return the JavaScript of Vega, Vega-Lite and Vega-Embed, for an inline script."""
+    return vl_convert.javascript_bundle("window.vegaEmbed = vegaEmbed;").replace("</script", "<\\/script")
 
 
 def _digest(script: str) -> str:

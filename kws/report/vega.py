@@ -5,7 +5,6 @@ import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache
 from importlib.resources import files
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -87,12 +86,6 @@ def layer(*fields: Field) -> alt.Chart:
 
 def static(name: str) -> str:
     return files("kws.report").joinpath("static", name).read_text(encoding="utf-8")
-
-
-@cache
-def bundle() -> str:
-    """Return the JavaScript of Vega, Vega-Lite and Vega-Embed, for an inline script."""
-    return vl_convert.javascript_bundle("window.vegaEmbed = vegaEmbed;").replace("</script", "<\\/script")
 
 
 def save(figure: Figure, path: Path) -> None:

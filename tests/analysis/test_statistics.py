@@ -12,7 +12,6 @@ from kws.analysis.statistics import (
     accuracy_interval,
     clip_interval,
     holm,
-    importance,
     mcnemar,
     mean_interval,
     paired_difference,
@@ -120,16 +119,6 @@ def test_mcnemar_on_one_seed_is_the_binomial_test_of_the_discordant_clips():
 
 def test_mcnemar_over_seeds_counts_clips_not_seeds():
     assert mcnemar([5, 5, 3, 0], [5, 2, 4, 0])[:2] == (1, 1)
-
-
-def test_importance_separates_signal_from_noise():
-    chance = np.random.default_rng(1)
-    lr = chance.uniform(0, 1, 60)
-    words = [str(value) for value in chance.integers(0, 3, 60)]
-    scores = -((lr - 0.5) ** 2) + chance.normal(0, 0.01, 60)
-    assert importance(list(lr), scores) > 0.5  # not monotone: a correlation would miss it
-    assert importance(words, scores) < 0.15
-    assert importance([1, 1, 1], [1, 2, 3]) == 0
 
 
 def test_rounding_differences_add_no_point_to_the_pareto_front():

@@ -319,3 +319,10 @@ def test_a_random_search_over_one_setting_is_a_search(tmp_path):
         make_run(tmp_path, lr=0.001 * (number + 1), study="lr", record={"sweep_id": "s"})
     (found,) = studies(load([tmp_path]))
     assert found.is_search and kinds(found)[0] == "parallel" and found.missing == []
+
+
+def test_a_search_of_one_run_has_its_figures(tmp_path):
+    write_sweep(tmp_path, "s", method="bayes", description="Which lr?", parameters={})
+    make_run(tmp_path, study="lr", record={"sweep_id": "s"})
+    (found,) = studies(load([tmp_path]))
+    assert [len(figure.rows) for figure in figures(found)[:2]] == [1, 0]
