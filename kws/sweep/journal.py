@@ -1,6 +1,7 @@
 """Opens the storage of a sweep: a journal file, in the run folder or on a shared disk, or a database."""
 
 import os
+import random
 import re
 import time
 from collections.abc import Collection, Generator, Iterator
@@ -11,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import optuna
+from optuna.exceptions import StorageInternalError
 from optuna.storages import BaseStorage, JournalStorage
 from optuna.storages.journal import JournalFileBackend, JournalFileSymlinkLock
 from optuna.trial import FrozenTrial
@@ -21,7 +23,8 @@ from kws.formatting import one_line
 from kws.sweep.spec import Sweep
 
 JOURNAL_START = b'{"op_code"'
-CONNECT_ATTEMPTS = 5
+CONNECT_ATTEMPTS = 20
+LOCK_TIMEOUT_S = 60  # for another worker's write to an SQLite file
 
 
 class JournalLock(JournalFileSymlinkLock):
@@ -83,7 +86,7 @@ def storage_errors() -> Iterator[None]:
 
     try:
         yield
-    except (sqlalchemy.exc.SQLAlchemyError, optuna.exceptions.StorageInternalError) as error:
+    except (sqlalchemy.exc.SQLAlchemyError, StorageInternalError) as error:
         reason = _database_problem(error.__cause__ or error)
         raise KwsError(f"--storage: the database connection failed ({reason}); re-run the command to resume") from error
 
@@ -91,11 +94,10 @@ def storage_errors() -> Iterator[None]:
 def open_storage(sweep: Sweep, storage: str | None, read_only: bool) -> BaseStorage:
     """Return the Optuna storage for a database URL or the path of a journal file; by default the sweep's own journal.
 
-    read_only: do not change an existing journal, and raise KeyError if there is none. Raises KwsError if it cannot be
-    used.
+    read_only: write nothing, and raise KeyError if there is no storage yet. Raises KwsError if it cannot be used.
     """
     if storage and "://" in storage:
-        return _open_database(storage)
+        return _open_database(storage, read_only)
     path = Path(os.path.abspath(storage or sweep.folder / "journal.log"))
     if read_only and not path.exists():
         raise KeyError(str(path))
@@ -133,26 +135,34 @@ def read_trials(
         yield storage.get_trial(optuna_id)
 
 
-def _open_database(url: str, attempts: int = CONNECT_ATTEMPTS) -> optuna.storages.RDBStorage:
+def _open_database(url: str, read_only: bool, attempts: int = CONNECT_ATTEMPTS) -> optuna.storages.RDBStorage:
     import sqlalchemy.exc
 
     # SQLAlchemy's default driver for postgresql:// depends on its version: choose the one that is installed.
     driver = "psycopg" if find_spec("psycopg") else "psycopg2"
     with_driver = re.sub("^postgres(ql)?://", f"postgresql+{driver}://", url)
-    with_driver = re.sub("^sqlite:///~", lambda _: f"sqlite:///{os.path.expanduser('~')}", with_driver)
+    options: dict[str, Any] = {"pool_pre_ping": True}
+    if url.startswith("sqlite:///"):
+        path = os.path.expanduser(url.removeprefix("sqlite:///"))
+        if read_only and not os.path.exists(path):
+            raise KeyError(url)
+        with_driver, options["connect_args"] = f"sqlite:///{path}", {"timeout": LOCK_TIMEOUT_S}
     try:
-        return optuna.storages.RDBStorage(with_driver, engine_kwargs={"pool_pre_ping": True})
+        return optuna.storages.RDBStorage(with_driver, options, skip_table_creation=read_only)
     except ImportError as error:
         problem = f"no driver for {url.partition(':')[0]} is installed ({one_line(error)})"
         raise KwsError(f"--storage: {problem}; for PostgreSQL: pip install psycopg2-binary") from error
-    except (sqlalchemy.exc.IntegrityError, sqlalchemy.exc.ProgrammingError) as error:
-        # Two workers that find an empty database create its tables at once; the slower one fails and tries again.
-        if attempts == 1:
-            raise KwsError(f"--storage: the database reports: {_database_problem(error)}") from error
-        time.sleep(0.2)
-        return _open_database(url, attempts - 1)
-    except (sqlalchemy.exc.SQLAlchemyError, RuntimeError, ValueError) as error:
-        raise KwsError(f"--storage: the database cannot be used: {_database_problem(error)}") from error
+    except (sqlalchemy.exc.SQLAlchemyError, StorageInternalError, RuntimeError, ValueError) as error:
+        cause = error.__cause__ if isinstance(error, StorageInternalError) and error.__cause__ else error
+        problem = _database_problem(cause)
+        of_tables = isinstance(cause, (sqlalchemy.exc.IntegrityError, sqlalchemy.exc.ProgrammingError))
+        if of_tables or re.search(r"\btable\b", problem):
+            if read_only:
+                raise KeyError(url) from error
+            if attempts > 1:  # workers that find an empty database create its tables at once: one wins, others retry
+                time.sleep(random.uniform(0.1, 0.3))
+                return _open_database(url, read_only, attempts - 1)
+        raise KwsError(f"--storage: the database cannot be used: {problem}") from error
 
 
 def _database_problem(error: BaseException) -> str:

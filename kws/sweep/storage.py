@@ -70,7 +70,7 @@ class SharedSweep:
         optuna.logging.set_verbosity(optuna.logging.ERROR)
         self.sweep = sweep
         self.worker = secrets.token_hex(6)
-        self._stale_s = stale_s
+        self._stale_s, self._read_only = stale_s, read_only
         self.owned: set[int] = set()  # Optuna ids of this worker's attempts
         self._beats: dict[str, tuple[float | None, float]] = {}  # worker -> its heartbeat, and when that was first seen
         self._last_heartbeat: float = -HEARTBEAT_S
@@ -253,6 +253,8 @@ class SharedSweep:
             return bool(process_started(owner["pid"]) != owner["started"])
         # The clocks of two machines differ, so this measures how long the heartbeat has not changed by our own clock.
         beat = self._heartbeats.get(f"worker:{owner['worker']}")
+        if self._read_only:  # which looks only once, so that clocks have to do
+            return bool(time.time() - (beat or 0) > self._stale_s)
         known, since = self._beats.get(owner["worker"], (None, None))
         if known != beat or since is None:
             self._beats[owner["worker"]] = (beat, time.monotonic())

@@ -10,8 +10,16 @@ import sys
 import time
 
 import pytest
-from conftest import finish, start
-from helpers.sweep_runs import attempts, is_alive, journal, results, running_trials, wait_until, write_sweep
+from conftest import REPOSITORY, finish, snapshot, start
+from helpers.sweep_runs import (
+    attempts,
+    is_alive,
+    journal,
+    results,
+    running_trials,
+    wait_until,
+    write_sweep,
+)
 
 from kws.sweep.spec import load_sweep
 from kws.sweep.storage import SharedSweep
@@ -36,6 +44,45 @@ def test_two_processes_share_a_journal_and_run_each_trial_once(work):
     assert all(" finished: " in outcome.out for outcome in outcomes)
     ends = collections.Counter(trial for trial, ended in attempts("shared.log") if ended == "finished")
     assert ends == collections.Counter(range(6))
+
+
+OPEN = """
+import multiprocessing, sys
+from kws.sweep.spec import load_sweep
+from kws.sweep.storage import SharedSweep
+
+def open_storage(barrier):
+    barrier.wait()
+    SharedSweep(load_sweep(sys.argv[1]), sys.argv[2])
+
+context = multiprocessing.get_context("fork")
+barrier = context.Barrier(8)
+processes = [context.Process(target=open_storage, args=(barrier,)) for _ in range(8)]
+for process in processes:
+    process.start()
+for process in processes:
+    process.join()
+sys.exit(sum(process.exitcode for process in processes))
+"""
+
+
+def open_at_once(path, url):
+    """Let eight processes open the storage `url` of a sweep at once; return what they print and the failures."""
+    environment = os.environ | {"PYTHONPATH": str(REPOSITORY)}
+    done = subprocess.run([sys.executable, "-c", OPEN, path, url], capture_output=True, text=True, env=environment)
+    return done.stderr, done.returncode
+
+
+def test_eight_workers_start_together_on_a_new_sqlite_file(work, kws):
+    path = write_sweep(work, SEEDS)
+    assert (
+        "0 finished, 0 running, 0 failed, 4 missing" in kws("sweep", path, "--status", "--storage=sqlite:///s.db").out
+    )
+    assert not (work / "s.db").exists()
+    assert open_at_once(path, "sqlite:///s.db") == ("", 0)
+    assert (
+        "0 finished, 0 running, 0 failed, 4 missing" in kws("sweep", path, "--status", "--storage=sqlite:///s.db").out
+    )
 
 
 @pytest.fixture
@@ -77,9 +124,9 @@ def postgresql(tmp_path):
 def test_two_processes_share_a_postgresql_and_run_each_trial_once(work, kws, postgresql):
     url, _ = postgresql
     path = write_sweep(work, {"seed": {"values": list(range(6))}})
-    both = [
-        start("sweep", path, "--jobs", 1, "--storage", url) for _ in range(2)
-    ]  # they also race to create the tables
+    assert "0 finished, 0 running, 0 failed, 6 missing" in kws("sweep", path, "--status", "--storage", url).out
+    assert open_at_once(path, url) == ("", 0)
+    both = [start("sweep", path, "--jobs", 1, "--storage", url) for _ in range(2)]
     wait_until(lambda: all(running_trials(process.pid) for process in both), "both run a trial")
     both[0].kill()  # the other takes over its trial
     both[0].communicate()
@@ -109,14 +156,22 @@ def test_a_lost_database_ends_the_sweep_with_one_line_and_the_sweep_resumes(work
     assert set(results("runs", "seed")) == {(0,), (1,)}
 
 
-def test_a_trial_of_an_unreachable_machine_is_taken_over(work):
-    sweep = load_sweep(write_sweep(work, {"seed": {"values": [0, 1]}}))
+def test_a_trial_of_an_unreachable_machine_is_taken_over(work, kws, monkeypatch):
+    path = write_sweep(work, {"seed": {"values": [0, 1]}})
+    sweep = load_sweep(path)
     lost = SharedSweep(sweep)
+    lost.heartbeat()
     attempt = lost.claim()
     optuna_trial = lost.states()[0].last
     # The same attempt as if another machine had written it: its processes cannot be looked up here.
     text, machine = journal(work).read_text(), optuna_trial.user_attrs["scope"]
     journal(work).write_text(text.replace(machine, machine[::-1]))
+    assert "0 finished, 1 running, 0 failed, 1 missing" in kws("sweep", path, "--status").out
+    later = time.time() + 61
+    monkeypatch.setattr(time, "time", lambda: later)
+    before = snapshot(work)
+    assert "0 finished, 0 running, 0 failed, 2 missing" in kws("sweep", path, "--status").out
+    assert snapshot(work) == before
 
     watcher = SharedSweep(sweep, stale_s=0.3)
     assert watcher.claim().trial == 1 and watcher.claim() is None  # trial 0 is not known to be stale yet
