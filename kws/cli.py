@@ -115,6 +115,10 @@ def _parser() -> _Parser:
         "--out", type=PATH, default="report", metavar="DIR", help="the folder to write (default: report)"
     )
     report.add_argument("--data_dir", type=PATH, metavar="DIR", help=f"for the clips' sound: {DATA_DIR_HELP}")
+    report.add_argument(
+        "--margin", default="0.5", metavar="POINTS",
+        help="loss of accuracy, in percentage points, that counts as none in the recommendation (default: 0.5)",
+    )  # fmt: skip
     report.add_argument("--publish", action="store_true", help="also publish it as a W&B report and workspace")
 
     predict = command("predict", _predict, "classify recordings with a trained model")
@@ -229,12 +233,13 @@ def _report(options: argparse.Namespace) -> int:
     from kws.report.write import check_out, write
     from kws.terminal import progress, tables
 
+    margin = _margin(options.margin)
     check_out(Path(options.out))
     if options.data_dir and not (folder := dataset_folder(options.data_dir, "speech_commands").parent).is_dir():
         raise KwsError(f"--data_dir: {folder} does not exist; give the folder that holds SpeechCommands/")
     with progress.bar("reading runs", unit="runs") as advance:
         results = load(options.sources or ["runs"], progress=advance)
-    found = studies(results)
+    found = studies(results, margin)
     page = write(found, results.excluded, options.out, options.data_dir)
     tables.report(found, results.excluded, page)
     if options.publish:
@@ -243,6 +248,17 @@ def _report(options: argparse.Namespace) -> int:
         for what, url in publish(found, *project_of(results.runs, options.sources)).items():
             tables.line(f"{what:<12} {url}")
     return 0
+
+
+def _margin(text: str) -> float:
+    """Return the margin as a fraction."""
+    try:
+        points = float(text)
+    except ValueError:
+        points = 0.0
+    if not 0 < points <= 100:
+        raise KwsError(f"--margin: is {text!r}, but must be a number of percentage points above 0, such as 0.5")
+    return points / 100
 
 
 def _predict(options: argparse.Namespace) -> int:

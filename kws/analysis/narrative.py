@@ -1,95 +1,138 @@
 """The sentences of a report: the answer to a study's question and its conclusions, made from the numbers."""
 
 import math
+import shlex
+from pathlib import Path
 
 from kws import metrics
-from kws.analysis.records import Split
-from kws.analysis.statistics import Difference, Estimate
-from kws.analysis.study import FEWEST_SEEDS, SIGNIFICANT, Configuration, Study, concurrent_jobs
+from kws.analysis.decision import SIGNIFICANT
+from kws.analysis.records import SPLITS, Split
+from kws.analysis.statistics import POWER, SEEDS_TO_PLAN, Difference, Estimate
+from kws.analysis.study import FEWEST_SEEDS, Configuration, Study, concurrent_jobs
 from kws.config import SETTINGS
 from kws.formatting import count, p_text, percent, percentage_points, value_text
+from kws.sweep.spec import sweep_file
 
 MOST_NAMED = 6  # configurations in one sentence
 
 
 def answer(study: Study) -> list[str]:
-    """Return the answer in two sentences: which configuration to choose and why, and its test accuracy."""
-    return [_recommendation(study), _test(study)]
+    """Return the answer: which configuration to choose and why, its test accuracy, and what would decide the study."""
+    undecided = study.decision and study.decision.verdict == "undecided"
+    return [_recommendation(study), _test(study), *([_needs(study)] if undecided else [])]
 
 
 def _recommendation(study: Study) -> str:
-    best, best_val = study.best, percent(study.best.val.mean)
-    if study.verdict == "nothing compared":
+    best, accuracy = study.best, f"{percent(study.best.mean_accuracy(study.shared_seeds))} on {study.chosen_on} clips"
+    if len(study.configurations) == 1:
         if len(study.runs) == 1:
-            return f"Nothing was compared: there is one run, with {best_val} on validation."
+            return f"Nothing was compared: there is one run, with {accuracy}."
         return (
             f"Nothing was compared: all {len(study.runs)} runs have the same settings except the seed, "
-            f"and their mean is {best_val} on validation."
+            f"and their mean is {accuracy}."
         )
-    if study.verdict == "one seed":
+    if max(len(item.runs) for item in study.configurations) == 1:
         return (
             "No recommendation: with one seed per configuration, a difference cannot be distinguished from chance. "
-            f"{best.label} has the highest validation accuracy so far, {best_val}."
+            f"{best.label} has the highest accuracy so far, {accuracy}."
         )
-    if study.verdict == "too few seeds":
+    if study.decision is None:
         seeds = len(study.shared_seeds)
         return (
             f"No recommendation yet: only {seeds} {'seed is' if seeds == 1 else 'seeds are'} shared by the compared "
             f"values, and at least {FEWEST_SEEDS} (better 5) are needed. "
-            f"{best.label} has the highest mean validation accuracy so far, {best_val}."
+            f"{best.label} has the highest mean accuracy so far, {accuracy}."
         )
-    if study.verdict == "clear winner":
-        nearest = max(study.comparisons, key=lambda item: item.val.mean)
-        others = "the other value" if len(study.comparisons) == 1 else "every other value"
-        return (
-            f"Choose {best.label}: it {_has_highest(study)}, and {others} is significantly lower; the nearest, "
-            f"{nearest.configuration.label}, by {percentage_points(-nearest.val.mean)} points "
-            f"({_loss_interval(nearest.val)}, Holm-corrected {p_text(nearest.val.p_holm)})."
-        )
-    return _cheapest_of_equals(study)
+    return {"within margin": _within, "keep the best": _keep, "undecided": _undecided}[study.decision.verdict](study)
 
 
-def _cheapest_of_equals(study: Study) -> str:
-    best, chosen = study.best, study.recommended
-    equals = [item.configuration for item in study.comparisons if not item.is_worse]
-    worse = [item.configuration for item in study.comparisons if item.is_worse]
-    tail = f"; {_list(worse)} {'is' if len(worse) == 1 else 'are'} significantly lower" if worse else ""
-    if chosen is not best:
-        difference = next(item.val for item in study.comparisons if item.configuration is chosen)
-        most = f"at most {percentage_points(max(0.0, -difference.low))} points lower by the 95 % interval"
-        lower = f"{percentage_points(-difference.mean)} points lower" if difference.mean < 0 else "the same"
-        return (
-            f"Choose {chosen.label}: it is not significantly different from {best.label}, which {_has_highest(study)}, "
-            f"and is the cheapest of such values ({count(chosen.flops)} FLOPs against {count(best.flops)}); "
-            f"its own mean is {lower} ({most}){tail}."
+def _within(study: Study) -> str:
+    chosen, margin = study.recommended, percentage_points(study.margin)
+    cheaper = [item for item in study.comparisons if item.configuration.flops < chosen.flops]
+    tail = ""
+    if worse := [item.configuration for item in cheaper if item.is_worse]:
+        tail += f"; {_list(worse)}, cheaper, {_are(worse)} significantly lower"
+    if unknown := [item.configuration for item in cheaper if not item.is_worse]:
+        tail += f"; this is not shown for {_list(unknown)}, which would be cheaper"
+    shown = f"it is shown to lose less than the margin of {margin} points against every other value (95 % intervals)"
+    if chosen is study.best:
+        fewest = (
+            "" if any(item.configuration.flops <= chosen.flops for item in study.comparisons) else " and is cheapest"
         )
-    if all(configuration.flops == best.flops for configuration in equals):
-        is_not, needs = ("is not", "needs") if len(equals) == 1 else ("are not", "need")
-        return (
-            f"Choose {best.label}: it {_has_highest(study)}, but {_list(equals)} {is_not} significantly different "
-            f"and {needs} as many FLOPs ({count(best.flops)}){tail}."
-        )
+        return f"Choose {chosen.label}: it {_has_highest(study)}{fewest}, and {shown}{tail}."
+    loss = next(item.val for item in study.comparisons if item.configuration is study.best)
+    lower = f"{percentage_points(loss.mean)} points lower" if loss.mean > 0 else "the same"
     return (
-        f"Choose {best.label}: it {_has_highest(study)} and needs the fewest FLOPs ({count(best.flops)}) of the "
-        f"values that are not significantly different from it ({_list(equals)}){tail}."
+        f"Choose {chosen.label}: {shown}, and needs {count(chosen.flops)} FLOPs. {study.best.label}, which "
+        f"{_has_highest(study)}, needs {count(study.best.flops)}; the mean of {chosen.label} is {lower}, and at most "
+        f"{percentage_points(max(0.0, loss.high))} points lower by the 95 % interval{tail}."
     )
+
+
+def _keep(study: Study) -> str:
+    cheaper = [item for item in study.comparisons if item.configuration.flops < study.best.flops]
+    nearest = max(cheaper, key=lambda item: item.val.mean)
+    others = "the cheaper value" if len(cheaper) == 1 else "every cheaper value"
+    return (
+        f"Choose {study.best.label}: it {_has_highest(study)}, and {others} is significantly lower; the nearest, "
+        f"{nearest.configuration.label}, by {percentage_points(-nearest.val.mean)} points "
+        f"({_loss_interval(nearest.val)}, Holm-corrected {p_text(nearest.val.p_holm)}). "
+        f"No other value is better by the margin of {percentage_points(study.margin)} points."
+    )
+
+
+def _undecided(study: Study) -> str:
+    assert study.decision and study.decision.blocked
+    which, better = (study.compared[number] for number in study.decision.blocked[:2])
+    loss, margin = study.decision.blocked[2], percentage_points(study.margin)
+    may = f"may be up to {percentage_points(-loss.low)} points"
+    if which is study.best:
+        why = f"but {better.label} {may} better (95 % interval), which is not less than the margin of {margin} points"
+    else:
+        than = "" if better is study.best else f" than {better.label}"
+        why = (
+            f"and cheaper values are not shown to lose less than the margin of {margin} points: the next one, "
+            f"{which.label}, {may} lower{than} (95 % interval)"
+        )
+    return f"Undecided: {study.best.label} {_has_highest(study)}, {why}."
+
+
+def _needs(study: Study) -> str:
+    """Return what would decide the study with a power of 80 %, if the values are equally good, and the command."""
+    plan = study.plan
+    if plan is None:
+        return f"More than {SEEDS_TO_PLAN[-1]} seeds would be needed to show it: the results vary too much by seed."
+    seeds = range(max(study.seeds) + 1 if study.resplit else 0, max(plan.seeds, max(study.seeds) + 2))
+    clips = sum(study.data_info[split] for split in (SPLITS if study.resplit else SPLITS[:2]))
+    more = "" if plan.clips == clips else f" (of {plan.clips:,} in all, but these data have {clips:,})"
+    command = f"kws sweep {_sweep_path(study)} --set resplit=true seed={','.join(map(str, seeds))}"
+    return (
+        f"If both are equally good, about {plan.seeds} seeds with {plan.held_out:,} held-out clips each{more} would "
+        f"show it with a probability of {100 * POWER:.0f} %: {command}"
+    )
+
+
+def _sweep_path(study: Study) -> str:
+    """Return the sweep file as it was run, if it is on this machine."""
+    paths = (sweep_file(Path(run.where).parent, run.sweep_id) for run in study.runs if run.sweep_id)
+    return next((shlex.quote(str(path)) for path in paths if path.is_file()), "SWEEP.yaml")
 
 
 def _has_highest(study: Study) -> str:
     """Return "has the highest mean validation accuracy (...)" for the best configuration, with any ties."""
-    mean = study.best.mean_val_accuracy(study.shared_seeds)
-    ties = [item for item in study.compared if item.mean_val_accuracy(study.shared_seeds) == mean]
+    mean = study.best.mean_accuracy(study.shared_seeds)
+    ties = [item for item in study.compared if item.mean_accuracy(study.shared_seeds) == mean]
     ties = [item for item in ties if item is not study.best]
     has = f"has, like {_list(ties)}, the highest" if ties else "has the highest"
     unshared = any(len(item.runs) > len(study.shared_seeds) for item in study.compared)
     seeds = f"{len(study.shared_seeds)} {'shared ' if unshared else ''}seeds"
-    return f"{has} mean validation accuracy ({percent(mean)}, {seeds})"
+    return f"{has} mean {study.chosen_on} accuracy ({percent(mean)}, {seeds})"
 
 
 def _test(study: Study) -> str:
     chosen, clips = study.recommended, f"{split_sizes(study, 'test')} test clips"
     if study.runs[0].config.get("resplit"):
-        clips += " (different for each seed)"
+        clips += " (different for each seed; the choice uses them, too)"
     scores = f"On the {clips} {chosen.label} {'scores' if chosen.values else 'score'} {percent(chosen.test.mean)}"
     if math.isnan(chosen.test.sd):
         return f"{scores} (one run, no interval)."
@@ -109,7 +152,7 @@ def split_sizes(study: Study, split: Split) -> str:
 
 def conclusions(study: Study) -> list[str]:
     """Return further sentences: test differences, cost, recommendations at the edge of the range, and caveats."""
-    lines = _test_differences(study) if study.recommends else []
+    lines = _test_differences(study) if study.comparisons and not study.resplit else []
     low, high = (pick(study.configurations, key=lambda item: item.flops) for pick in (min, max))
     if high.flops > low.flops:
         lines.append(
@@ -120,12 +163,12 @@ def conclusions(study: Study) -> list[str]:
 
 
 def _test_differences(study: Study) -> list[str]:
-    best = study.best.label
+    chosen = study.recommended.label
     significant = [item for item in study.comparisons if item.test.p_holm < SIGNIFICANT]
     if not significant:
         widest = max(study.comparisons, key=lambda item: abs(item.test.mean))
         return [
-            f"On the test clips no value is significantly different from {best}; the largest difference, "
+            f"On the test clips no value is significantly different from {chosen}; the largest difference, "
             f"{widest.configuration.label}, is {percentage_points(widest.test.mean)} points ({_interval(widest.test)})."
         ]
     lines = []
@@ -133,7 +176,7 @@ def _test_differences(study: Study) -> list[str]:
         better, interval = ("better", _interval) if item.test.mean > 0 else ("worse", _loss_interval)
         lines.append(
             f"On the test clips {item.configuration.label} is {percentage_points(abs(item.test.mean))} points {better} "
-            f"than {best} ({interval(item.test)}, Holm-corrected {p_text(item.test.p_holm)}); not used for selection."
+            f"than {chosen} ({interval(item.test)}, Holm-corrected {p_text(item.test.p_holm)}); not used for selection."
         )
     return lines
 
@@ -187,6 +230,10 @@ def _interval(item: Estimate | Difference) -> str:
 
 def _loss_interval(difference: Difference) -> str:
     return f"95 % interval {percentage_points(-difference.high)} to {percentage_points(-difference.low)}"
+
+
+def _are(configurations: list[Configuration]) -> str:
+    return "is" if len(configurations) == 1 else "are"
 
 
 def _list(configurations: list[Configuration]) -> str:

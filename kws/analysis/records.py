@@ -123,6 +123,11 @@ def _problem(run: RunRecord) -> str:
         return "its config has no data_info with a fingerprint"
     if not all(isinstance(info.get(name), int) and info[name] > 0 for name in SPLITS):
         return "its data_info does not give the number of clips in each split"
+    for clips, predictions, what in (
+        (info["val"], run.val_predictions, "validation"), (info["test"], run.predictions, "test"),
+    ):  # fmt: skip
+        if len(predictions) != clips:
+            return f"its predictions.csv has {len(predictions)} of {clips} {what} clips; start a new run"
     if not run.history.get(metrics.EPOCH):
         return "it has no metrics"
     return ""

@@ -1,14 +1,27 @@
-"""Means, intervals and tests of a study, with methods suited to few seeds and accuracies near 100 %."""
+"""Means, intervals and tests of a study, with methods suited to few seeds and accuracies near 100 %.
+
+Accuracies and their differences vary with the seeds of the runs and with the speakers of the clips. Answers of one
+configuration are an array (seeds, clips): 1 correct, 0 misclassified, NaN where a seed has not that clip. `speakers`,
+shape (clips,), numbers the speaker of each clip. docs/statistics.md explains the methods and how they were checked.
+"""
 
 import math
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 from scipy import stats
 
 CONFIDENCE = 0.95
+POWER = 0.8
+# Added to the errors (or to the clips that two configurations classify differently), as if a quarter of a clip more
+# were misclassified by every seed: none at all is no certainty.
+PSEUDO_CLIPS = 0.25
+SEEDS_TO_PLAN = (5, 10, 15, 20, 30)
+
+Answers = NDArray[np.float64]  # (seeds, clips)
+Speakers = NDArray[np.int64]  # (clips,)
 
 
 @dataclass(frozen=True)
@@ -24,7 +37,7 @@ class Estimate:
 
 @dataclass(frozen=True)
 class Difference:
-    """Mean of the paired differences b - a over n shared seeds, its 95 % interval and p-value.
+    """The difference in accuracy b - a over n shared seeds, its 95 % interval and p-value.
 
     `p` is two-sided; `p_holm` is p corrected for the number of comparisons made together (see `holm`).
     """
@@ -37,8 +50,13 @@ class Difference:
     p_holm: float = math.nan
 
 
-def _t_half_width(n: int, sd: float) -> float:
-    return float(stats.t.ppf(0.5 + CONFIDENCE / 2, n - 1) * sd / math.sqrt(n))
+@dataclass(frozen=True)
+class Plan:
+    """What decides a comparison with a power of 80 %: seeds of runs with resplit, clips to split, and held out each."""
+
+    seeds: int
+    clips: int
+    held_out: int
 
 
 def mean_interval(values: ArrayLike) -> Estimate:
@@ -51,67 +69,108 @@ def mean_interval(values: ArrayLike) -> Estimate:
     if n < 2:
         return Estimate(n, mean, math.nan, math.nan, math.nan)
     sd = float(np.std(values, ddof=1))
-    half = _t_half_width(n, sd)
+    half = _t(n - 1) * sd / math.sqrt(n)
     return Estimate(n, mean, sd, mean - half, mean + half)
 
 
-def accuracy_interval(accuracies: ArrayLike, clips: int) -> Estimate:
-    """Return the Estimate of the mean accuracy over seeds, for one set of `clips` clips.
+def _t(df: float, probability: float = 0.5 + CONFIDENCE / 2) -> float:
+    return float(stats.t.ppf(probability, df))
 
-    The interval estimates the mean of many more seeds on the same clips; for other clips see `clip_interval`. For a
-    single value the bounds are NaN.
 
-    It is Student's t on the arcsine scale, asin(sqrt(mean error)), where the variance of a proportion hardly depends
-    on the proportion: the interval stays in [0, 1] and is longer below the mean than above it, as it must be near
-    100 %. Two corrections are for few seeds and few errors. Half an error is added to the pooled count, because zero
-    errors are no certainty. The standard deviation is at least half a clip, because equal error counts in five runs
-    only show that the spread is below the resolution of whole clips.
+class _Crossed:
+    """The mean of values (seeds, clips) and its variance over seeds and speakers, which are crossed.
 
-    In simulations (3 and 5 seeds, 227 to 824 clips, mean error 0.2 to 3 %, clips equally hard or a few always hard,
-    with and without variance between seeds) it covered the true mean in 93 to 100 % of the cases, 96 % on average;
-    plain t covered it in as few as 72 %. The logit scale was rejected: with no errors in 5 x 227 clips its lower bound
-    is 82 %, that of the arcsine scale 99.3 %.
+    The mean is that of the seeds' means. Its variance is estimated from the residuals' sums over each seed, each
+    speaker, and each speaker in each seed: seeds + speakers - cells, but never less than that of seeds or speakers
+    alone. With one seed it is the variance over speakers.
+    Source: Cameron, Gelbach and Miller 2011, J. Bus. Econ. Stat. 29; Owen 2007, arXiv:0707.0246.
     """
-    plain = mean_interval(accuracies)
-    n, mean = plain.n, plain.mean
-    if n < 2:
-        return plain
-    error = ((1 - mean) * n * clips + 0.5) / (n * clips + 1)
-    # The derivative of asin(sqrt(x)) is 1 / (2 sqrt(x (1 - x))).
-    half = _t_half_width(n, max(plain.sd, 0.5 / clips)) / (2 * math.sqrt(error * (1 - error)))
-    centre = math.asin(math.sqrt(error))
-    high, low = (1 - math.sin(min(max(angle, 0.0), math.pi / 2)) ** 2 for angle in (centre - half, centre + half))
-    return Estimate(n, mean, plain.sd, min(low, mean), max(high, mean))
+
+    def __init__(self, values: Answers, speakers: Speakers) -> None:
+        values = values[~np.isnan(values).all(1)]
+        present, values = ~np.isnan(values), np.nan_to_num(values)
+        self.seeds, self.clips = len(values), int(present.any(0).sum())
+        self.clips_per_seed = present.sum() / max(self.seeds, 1)
+        share = present / (present.sum(1, keepdims=True) * max(self.seeds, 1))  # of each value in the mean
+        self.seed_means = np.sum(share * values, 1) * self.seeds
+        self.mean = round(float(np.mean(self.seed_means)), 12) if self.seeds else math.nan
+        self.mean_size = float(np.sum(share * np.abs(values)))
+        group = np.unique(speakers, return_inverse=True)[1]
+        residuals = share * (values - self.mean)
+        cells, self.shares = (
+            np.array([np.bincount(group, row) for row in item]).reshape(self.seeds, group.max() + 1)
+            for item in (residuals, share)
+        )
+        self.speakers = int(self.shares.any(0).sum())
+        self.by_seed = float(np.sum(cells.sum(1) ** 2)) * self.seeds / max(self.seeds - 1, 1)
+        self.by_speaker = float(np.sum(cells.sum(0) ** 2)) * self.speakers / max(self.speakers - 1, 1)
+        self.by_cell = float(np.sum(cells**2))
+        if self.seeds < 2:
+            self.by_seed = self.by_cell = 0.0
+        self.pseudo = PSEUDO_CLIPS / max(self.clips, 1) ** 2
+        crossed = max(self.by_seed + self.by_speaker - self.by_cell, self.by_seed, self.by_speaker)
+        self.variance = crossed + self.pseudo
+
+    @property
+    def df(self) -> float:
+        """Degrees of freedom by Satterthwaite's formula, at least 1."""
+        of_seeds = self.by_seed**2 / max(self.seeds - 1, 1)
+        of_speakers = (self.by_speaker + self.pseudo) ** 2 / (self.speakers - 1)
+        return max(1.0, self.variance**2 / (of_seeds + of_speakers))
 
 
-def clip_interval(accuracy: float, clips: int) -> tuple[float, float]:
-    """Return (low, high), Wilson's interval of an accuracy measured on `clips` independent clips.
+def accuracy_interval(answers: Answers, speakers: Speakers) -> Estimate:
+    """Return the Estimate of an accuracy over seeds; the interval is for other seeds and other speakers.
 
-    Clips of one speaker are correlated, so for a real data set the interval is slightly too short.
+    Wilson's score interval with the effective number of independent clips, which `_Crossed` gives, and Student's t. It
+    stays in [0, 1] and is longer below the mean than above it. With one seed it is for that seed's model and other
+    speakers; with one speaker its bounds are NaN.
     """
-    z = stats.norm.ppf(0.5 + CONFIDENCE / 2)
-    centre = (accuracy + z * z / (2 * clips)) / (1 + z * z / clips)
-    half = z / (1 + z * z / clips) * math.sqrt(accuracy * (1 - accuracy) / clips + z * z / (4 * clips**2))
-    return max(0.0, float(centre - half)), min(1.0, float(centre + half))
+    found = _Crossed(answers, speakers)
+    sd = mean_interval(found.seed_means).sd
+    if found.speakers < 2:
+        return Estimate(found.seeds, found.mean, sd, math.nan, math.nan)
+    error = min(1 - found.mean + PSEUDO_CLIPS / found.clips, 1 - PSEUDO_CLIPS / found.clips)
+    ratio = _t(found.df) ** 2 * found.variance / (error * (1 - error))  # t² / effective clips
+    centre = (error + ratio / 2) / (1 + ratio)
+    half = math.sqrt(ratio * error * (1 - error) + ratio**2 / 4) / (1 + ratio)
+    low, high = 1 - centre - half, 1 - centre + half
+    return Estimate(found.seeds, found.mean, sd, max(0.0, min(low, found.mean)), min(1.0, max(high, found.mean)))
 
 
-def paired_difference(a: Mapping[int, float], b: Mapping[int, float], resolution: float = 0.0) -> Difference:
-    """Return the Difference b - a of two {seed: value} by the paired t-test over the seeds that both have.
+def difference(a: Answers, b: Answers, speakers: Speakers) -> Difference:
+    """Return the Difference b - a of two configurations with the same seeds (rows) and clips (columns).
 
-    A seed fixes the batch order and the augmentation, so both members of a pair share that part of the noise. An exact
-    permutation test was rejected: with five pairs its smallest p is 2/32, so it could never reach significance.
-    `resolution` is the smallest step of a value (1/clips for an accuracy): the standard deviation of the differences
-    is at least half of it, as in `accuracy_interval`. With fewer than two pairs, bounds and p are NaN.
+    The values are paired by seed and clip. With fewer than two seeds or speakers, bounds and p are NaN.
     """
-    plain = mean_interval([b[seed] - a[seed] for seed in sorted(set(a) & set(b))])
-    n, mean, sd = plain.n, plain.mean, max(plain.sd, resolution / 2)
-    if n < 2:
-        return Difference(n, mean, math.nan, math.nan, math.nan)
-    if sd == 0:  # the same difference in every pair, and no known resolution
-        return Difference(n, mean, mean, mean, 1.0 if mean == 0 else 0.0)
-    half = _t_half_width(n, sd)
-    p = 2 * stats.t.sf(abs(mean) / (sd / math.sqrt(n)), n - 1)
-    return Difference(n, mean, mean - half, mean + half, float(p))
+    found = _Crossed(b - a, speakers)
+    if found.seeds < 2 or found.speakers < 2:
+        return Difference(found.seeds, found.mean, math.nan, math.nan, math.nan)
+    discordant = found.mean_size + PSEUDO_CLIPS / found.clips
+    error = math.sqrt(found.variance)
+    low = -_highest(-found.mean, error, discordant, found.df)
+    p = 2 * float(stats.t.sf(abs(found.mean) / error, found.df))
+    return Difference(found.seeds, found.mean, low, _highest(found.mean, error, discordant, found.df), p)
+
+
+def _highest(mean: float, error: float, discordant: float, df: float) -> float:
+    """Return the largest true difference that the data do not exclude.
+
+    A difference above the share of discordant clips needs more of them than were seen. Its variance is larger in
+    proportion, so the bound solves (bound - mean)² = t² error² bound / discordant: a score interval.
+    """
+    bound = mean + _t(df) * error
+    if bound <= discordant:
+        return bound
+    step = (_t(df) * error) ** 2 / discordant / 2
+    return min(1.0, mean + step + math.sqrt(max(0.0, (mean + step) ** 2 - mean**2)))
+
+
+def differences(reference: Answers, others: Sequence[Answers], speakers: Speakers) -> list[Difference]:
+    """Return the Difference other - reference for each of `others`, Holm-corrected over all of them."""
+    found = [difference(reference, other, speakers) for other in others]
+    corrected = holm([item.p for item in found])
+    return [replace(item, p_holm=p) for item, p in zip(found, corrected, strict=True)]
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
@@ -128,20 +187,33 @@ def holm(p_values: Sequence[float]) -> list[float]:
     return corrected
 
 
-def mcnemar(correct_a: ArrayLike, correct_b: ArrayLike) -> tuple[int, int, float]:
-    """Return (only_a, only_b, p): McNemar's exact test on the clips of one test set.
+def plan(a: Answers, b: Answers, speakers: Speakers, margin: float, clips: int) -> Plan | None:
+    """Return what shows with a power of 80 % that b is less than `margin` worse than a, if they are equally good.
 
-    `correct_a` and `correct_b`, shape (clips,), are the numbers of seeds for which a configuration classifies the clip
-    correctly, out of the same number of seeds (0 or 1 for one seed). only_a counts the clips that a classifies
-    correctly for more seeds than b does, only_b the reverse. Under the null hypothesis each of these clips is equally
-    likely to count for a or b, so p is the two-sided exact binomial probability. With one seed this is the usual
-    McNemar test. Source: McNemar 1947, Psychometrika 12.
+    That is a number of seeds of runs with resplit, and `clips` (those that resplit can split) if these suffice, else
+    the larger number that does; None if no number of clips does. The variance of b - a is split into that of seeds,
+    speakers and the rest by the method of moments; each seed holds out a part of the speakers.
     """
-    correct_a, correct_b = np.asarray(correct_a), np.asarray(correct_b)
-    only_a, only_b = int(np.sum(correct_a > correct_b)), int(np.sum(correct_b > correct_a))
-    if only_a + only_b == 0:
-        return 0, 0, 1.0
-    return only_a, only_b, float(stats.binomtest(only_a, only_a + only_b, 0.5).pvalue)
+    from kws.data.splits import HELD_OUT  # imports torch
+
+    found, held_out = _Crossed(b - a, speakers), 2 * HELD_OUT  # validation and testing
+    shares = found.shares
+    seed_share, speaker_share, cell_share = (float(np.sum(x**2)) for x in (shares.sum(1), shares.sum(0), shares))
+    of_seeds = max(0.0, found.by_seed - found.by_cell) / (seed_share - cell_share)
+    of_speakers = max(0.0, found.by_speaker - found.by_cell) / (speaker_share - cell_share)
+    rest = max(0.0, found.by_cell / cell_share - of_seeds - of_speakers)
+    of_speakers += found.pseudo / speaker_share
+    speakers_per_clip = 1 / (cell_share * found.seeds * found.clips_per_seed)  # as many equal ones would be as precise
+    needed = None
+    for seeds in SEEDS_TO_PLAN:
+        error = margin / (_t(seeds - 1) + _t(seeds - 1, POWER))
+        of_clips = of_speakers + (of_speakers * (1 - held_out) + rest) / (seeds * held_out)
+        if error**2 > of_seeds / seeds:
+            enough = max(clips, math.ceil(of_clips / speakers_per_clip / (error**2 - of_seeds / seeds)))
+            needed = Plan(seeds, enough, round(held_out * enough))
+            if enough == clips:
+                break
+    return needed
 
 
 def pareto(points: Sequence[tuple[float, float]]) -> list[int]:

@@ -1,41 +1,45 @@
 """The Study: question, configurations, comparisons and recommendation, which the page and the W&B report show.
 
-Selection uses validation accuracy, never test accuracy.
+Selection uses validation accuracy, never accuracy on the official test set.
 """
 
 import hashlib
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from kws import metrics
 from kws.analysis import statistics
+from kws.analysis.decision import MARGIN, Decision, decide, mean_accuracy
 from kws.analysis.grouping import group_by_study, missing_configurations, varied_settings
-from kws.analysis.records import Excluded, Results, RunRecord
-from kws.analysis.statistics import Difference, Estimate
+from kws.analysis.records import SPLITS, Excluded, Results, RunRecord
+from kws.analysis.statistics import Answers, Difference, Estimate, Plan, Speakers
+from kws.data.layout import speaker
 from kws.formatting import value_text
 from kws.training.provenance import Code
+from kws.training.run_folder import Predictions
 
 if TYPE_CHECKING:
     from kws.data.corpus import DataInfo
 
-SIGNIFICANT = 0.05
 FEWEST_SEEDS = 3
 LAST_EPOCHS = 5  # stability is the standard deviation of validation accuracy over these
 
-Verdict = Literal["clear winner", "cheapest of equals", "too few seeds", "one seed", "nothing compared"]
+Table = tuple[dict[str, Answers], Speakers]  # see _tabulate
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Configuration:
     """All runs with the same values of the scientific parameters; they differ in the seed alone."""
 
     values: dict[str, Any]  # of the scientific parameters
     runs: list[RunRecord]
-    val: Estimate  # of best/val_accuracy
+    answers: Answers  # of each run (row) for the clips that the choice uses: those of validation, see Study.chosen_on
+    test_answers: Answers
+    val: Estimate  # of accuracy on the clips that the choice uses
     test: Estimate  # of test/accuracy
     epoch_s: Estimate  # of time/epoch_s_median, seconds; NaN if the study's runs are not comparable in it
     stability: Estimate  # of `last_epochs_spread`, a fraction
@@ -50,36 +54,27 @@ class Configuration:
     def short_label(self) -> str:
         return ", ".join(value_text(value) for value in self.values.values()) or "all runs"
 
-    def by_seed(self, metric: str) -> dict[int, float]:
-        return {run.seed: run.summary[metric] for run in self.runs}
+    def rows(self, seeds: Sequence[int]) -> list[int]:
+        """Return the rows of these seeds in its answers, or all rows if there are too few seeds to compare."""
+        numbers = {run.seed: row for row, run in enumerate(self.runs)}
+        return [numbers[seed] for seed in seeds] if len(seeds) >= FEWEST_SEEDS else list(numbers.values())
 
-    def mean_val_accuracy(self, shared_seeds: Sequence[int]) -> float:
-        """Return the mean validation accuracy over `shared_seeds`, or over all its seeds if those are too few.
-
-        It is rounded so that equal error counts give equal means in any order of summation.
-        """
-        values = self.by_seed(metrics.BEST_VAL_ACCURACY)
-        seeds = shared_seeds if len(shared_seeds) >= FEWEST_SEEDS else list(values)
-        return round(sum(values[seed] for seed in seeds) / len(seeds), 9)
+    def mean_accuracy(self, seeds: Sequence[int]) -> float:
+        """Return the mean accuracy on the clips that the choice uses over `rows(seeds)`."""
+        return mean_accuracy(self.answers[self.rows(seeds)])
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """A configuration minus the one that is best on validation, over the shared seeds."""
+    """A configuration minus the recommended one (or the best, if none is recommended), over the shared seeds."""
 
     configuration: Configuration
-    val: Difference  # Holm-corrected over the study's comparisons, as is `test`
+    val: Difference  # on the clips that the choice uses; Holm-corrected over the study's comparisons, as is `test`
     test: Difference
-    # Test clips (only this configuration correct, only the best correct, p); None if the test clips differ.
-    clips: tuple[int, int, float] | None
-
-    @property
-    def is_worse(self) -> bool:
-        """Whether the configuration is significantly worse than the best one on validation."""
-        return self.val.p_holm < SIGNIFICANT and self.val.mean < 0
+    is_worse: bool  # significantly, in `val`
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Study:
     """One question and its runs, all on the same data."""
 
@@ -97,10 +92,13 @@ class Study:
     sweep_metrics: set[str]  # that its sweep files optimise
     compared: list[Configuration]  # the configurations with enough seeds, or all of them
     shared_seeds: list[int]  # that all compared configurations have: comparisons use these
-    best: Configuration  # on validation
-    recommended: Configuration
-    verdict: Verdict
-    comparisons: list[Comparison]
+    margin: float  # of accuracy, below which a loss counts as none
+    test_speakers: Speakers
+    decision: Decision | None  # its numbers are positions in `compared`; None with too few seeds
+    best: Configuration  # highest mean on the clips that the choice uses
+    recommended: Configuration  # the best so far if none is recommended
+    comparisons: list[Comparison]  # [] with too few seeds
+    plan: Plan | None  # what would decide an undecided study
 
     @property
     def title(self) -> str:
@@ -121,8 +119,18 @@ class Study:
 
     @property
     def recommends(self) -> bool:
-        """Whether there are enough seeds for a recommendation."""
-        return self.verdict in ("clear winner", "cheapest of equals")
+        """Whether one configuration is recommended."""
+        return self.decision is not None and self.decision.verdict != "undecided"
+
+    @property
+    def resplit(self) -> bool:
+        """Whether each seed holds out other speakers: validation and test clips of a seed then count alike."""
+        return all(run.config["resplit"] for run in self.runs)
+
+    @property
+    def chosen_on(self) -> str:
+        """The clips that the choice uses, as an adjective: validation, or held-out (validation and test)."""
+        return "held-out" if self.resplit else "validation"
 
     @property
     def key(self) -> str:
@@ -139,26 +147,37 @@ class Study:
         return max(self.recommended.runs, key=lambda run: (run.summary[accuracy], -run.summary.get(loss, math.inf)))
 
 
-def studies(results: Results) -> list[Study]:
-    """Return the studies of `results` in order of their first run."""
-    return [_study(variant, runs, results) for variant, runs in group_by_study(results.runs, results.sweeps)]
+def studies(results: Results, margin: float = MARGIN) -> list[Study]:
+    """Return the studies of `results` in order of their first run; `margin`: the loss of accuracy that is accepted."""
+    return [_study(variant, runs, results, margin) for variant, runs in group_by_study(results.runs, results.sweeps)]
 
 
-def _study(variant: dict[str, Any], runs: list[RunRecord], results: Results) -> Study:
+def _study(variant: dict[str, Any], runs: list[RunRecord], results: Results, margin: float) -> Study:
     name = runs[0].study
     parameters = [key for key in varied_settings(runs) if key != "seed"]
     sweeps = [results.sweeps[key] for key in dict.fromkeys(run.sweep_id for run in runs) if key in results.sweeps]
     description = next((str(sweep["description"]) for sweep in sweeps if sweep.get("description")), "")
     data_info = runs[0].data_info
-    configurations = _configurations(runs, parameters, data_info)
+    resplit = all(run.config["resplit"] for run in runs)
+    choice = _tabulate(runs, lambda run: run.val_predictions | (run.predictions if resplit else {}))
+    test = _tabulate(runs, lambda run: run.predictions)
+    configurations = _configurations(runs, parameters, choice, test)
     if len(concurrent_jobs(runs)) > 1:  # the jobs of a machine slow each other down
         configurations = [replace(item, epoch_s=statistics.mean_interval([math.nan])) for item in configurations]
     enough = [item for item in configurations if len(item.runs) >= FEWEST_SEEDS]
     compared = enough if len(enough) > 1 else configurations
     shared_seeds = sorted(set.intersection(*({run.seed for run in item.runs} for item in compared)))
-    best = max(compared, key=lambda item: (item.mean_val_accuracy(shared_seeds), -item.flops))
-    comparisons = _comparisons([item for item in compared if item is not best], best, shared_seeds, data_info)
-    verdict, recommended = _recommend(best, comparisons, shared_seeds)
+    best = recommended = max(compared, key=lambda item: (item.mean_accuracy(shared_seeds), -item.flops))
+    decision, comparisons, plan = None, [], None
+    if len(compared) > 1 and len(shared_seeds) >= FEWEST_SEEDS:
+        answers = [item.answers[item.rows(shared_seeds)] for item in compared]
+        decision = decide([item.flops for item in compared], answers, choice[1], margin)
+        recommended = compared[decision.chosen]
+        comparisons = _comparisons(decision, compared, shared_seeds, test[1])
+        if decision.verdict == "undecided" and decision.blocked:
+            which, better, _ = decision.blocked
+            clips = sum(data_info[split] for split in (SPLITS if resplit else SPLITS[:2]))
+            plan = statistics.plan(answers[better], answers[which], choice[1], margin, clips)
     return Study(
         name=name,
         variant=variant,
@@ -174,10 +193,13 @@ def _study(variant: dict[str, Any], runs: list[RunRecord], results: Results) -> 
         sweep_metrics={str(sweep["metric"].get("name")) for sweep in sweeps if isinstance(sweep.get("metric"), dict)},
         compared=compared,
         shared_seeds=shared_seeds,
+        margin=margin,
+        test_speakers=test[1],
+        decision=decision,
         best=best,
         recommended=recommended,
-        verdict=verdict,
         comparisons=comparisons,
+        plan=plan,
     )
 
 
@@ -198,28 +220,42 @@ def _question(description: str, parameters: list[str]) -> str:
     return "How accurate is this configuration?"
 
 
-def _configurations(runs: list[RunRecord], parameters: list[str], data_info: "DataInfo") -> list[Configuration]:
+def _tabulate(runs: list[RunRecord], of: Callable[[RunRecord], Predictions]) -> Table:
+    """Return ({run id: its answers (clips,)}, the speakers of these clips) for the predictions `of` each run."""
+    predictions = {run.run_id: of(run) for run in runs}
+    clips = sorted(set().union(*predictions.values()))
+    columns = {clip: column for column, clip in enumerate(clips)}
+    answers = {run_id: np.full(len(clips), math.nan) for run_id in predictions}
+    for run_id, found in predictions.items():
+        answers[run_id][[columns[clip] for clip in found]] = [prediction.is_correct for prediction in found.values()]
+    return answers, np.unique([speaker(clip) for clip in clips], return_inverse=True)[1]
+
+
+def _configurations(runs: list[RunRecord], parameters: list[str], choice: Table, test: Table) -> list[Configuration]:
     """Return the Configurations of `runs`, ordered by their values."""
     groups: dict[tuple[Any, ...], list[RunRecord]] = {}
     for run in sorted(runs, key=lambda run: run.seed):
         groups.setdefault(tuple(run.config.get(key) for key in parameters), []).append(run)
     return [
-        _configuration(dict(zip(parameters, values, strict=True)), groups[values], data_info)
+        _configuration(dict(zip(parameters, values, strict=True)), groups[values], choice, test)
         for values in sorted(groups)
     ]
 
 
-def _configuration(values: dict[str, Any], runs: list[RunRecord], data_info: "DataInfo") -> Configuration:
-    def summary(metric: str) -> list[float]:
-        return [run.summary[metric] for run in runs]
-
+def _configuration(values: dict[str, Any], runs: list[RunRecord], choice: Table, test: Table) -> Configuration:
     first = runs[0].summary
+    answers, test_answers = (np.stack([table[0][run.run_id] for run in runs]) for table in (choice, test))
+    val, of_test = (statistics.accuracy_interval(*item) for item in ((answers, choice[1]), (test_answers, test[1])))
+    if len(runs) == 1:  # the interval is that of one model, not of its settings
+        val, of_test = (replace(item, low=math.nan, high=math.nan) for item in (val, of_test))
     return Configuration(
         values=values,
         runs=runs,
-        val=statistics.accuracy_interval(summary(metrics.BEST_VAL_ACCURACY), data_info["val"]),
-        test=statistics.accuracy_interval(summary(metrics.TEST_ACCURACY), data_info["test"]),
-        epoch_s=statistics.mean_interval(summary(metrics.EPOCH_S_MEDIAN)),
+        answers=answers,
+        test_answers=test_answers,
+        val=val,
+        test=of_test,
+        epoch_s=statistics.mean_interval([run.summary[metrics.EPOCH_S_MEDIAN] for run in runs]),
         stability=statistics.mean_interval([last_epochs_spread(run) for run in runs]),
         params=first[metrics.PARAMS],
         flops=first[metrics.FLOPS],
@@ -233,46 +269,13 @@ def last_epochs_spread(run: RunRecord) -> float:
 
 
 def _comparisons(
-    others: list[Configuration], best: Configuration, seeds: list[int], data_info: "DataInfo"
+    decision: Decision, compared: list[Configuration], seeds: list[int], test_speakers: Speakers
 ) -> list[Comparison]:
-    def differences(metric: str, clips: int) -> list[Difference]:
-        of_best = {seed: best.by_seed(metric)[seed] for seed in seeds}
-        found = [statistics.paired_difference(of_best, other.by_seed(metric), 1 / clips) for other in others]
-        corrected = statistics.holm([item.p for item in found])
-        return [replace(item, p_holm=p) for item, p in zip(found, corrected, strict=True)]
-
-    val = differences(metrics.BEST_VAL_ACCURACY, data_info["val"])
-    test = differences(metrics.TEST_ACCURACY, data_info["test"])
-    clips = [_compare_clips(other, best, seeds) for other in others]
-    return [Comparison(*item) for item in zip(others, val, test, clips, strict=True)]
-
-
-def _compare_clips(
-    configuration: Configuration, best: Configuration, seeds: list[int]
-) -> tuple[int, int, float] | None:
-    """Return McNemar's test on the test clips, which may differ by seed; None if the configurations' clips differ."""
-    correct: dict[str, list[int]] = {}  # clip -> number of seeds for which (the configuration, the best) is correct
-    for seed in seeds:
-        pair = [next(run.predictions for run in item.runs if run.seed == seed) for item in (configuration, best)]
-        if not pair[0] or set(pair[0]) != set(pair[1]):
-            return None
-        for clip in pair[0]:
-            counts = correct.setdefault(clip, [0, 0])
-            for index, predictions in enumerate(pair):
-                counts[index] += predictions[clip].is_correct
-    return statistics.mcnemar(*zip(*correct.values(), strict=True)) if correct else None
-
-
-def _recommend(
-    best: Configuration, comparisons: list[Comparison], shared_seeds: list[int]
-) -> tuple[Verdict, Configuration]:
-    """Return the verdict and the configuration to use: the cheapest that is not significantly worse than the best."""
-    if not comparisons:
-        return "nothing compared", best
-    if max(len(item.runs) for item in (best, *(other.configuration for other in comparisons))) == 1:
-        return "one seed", best
-    if len(shared_seeds) < FEWEST_SEEDS:
-        return "too few seeds", best
-    equals = [best, *(item.configuration for item in comparisons if not item.is_worse)]
-    cheapest = min(equals, key=lambda item: (item.flops, -item.mean_val_accuracy(shared_seeds)))
-    return ("clear winner" if len(equals) == 1 else "cheapest of equals"), cheapest
+    others = list(decision.comparisons)
+    reference, *rest = (compared[number] for number in (decision.chosen, *others))
+    reference_answers, *answers = (item.test_answers[item.rows(seeds)] for item in (reference, *rest))
+    test = statistics.differences(reference_answers, answers, test_speakers)
+    return [
+        Comparison(item, decision.comparisons[number], of_test, decision.is_worse(number))
+        for number, item, of_test in zip(others, rest, test, strict=True)
+    ]

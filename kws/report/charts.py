@@ -119,14 +119,16 @@ def _curves(study: Study, metric: str, y: Field) -> Figure | None:
 
 def _heat(study: Study) -> Figure:
     first, second = study.parameters
-    fields = [Field(first), Field(second), ACCURACY, N]
-    rows = [item.values | {ACCURACY.title: item.val.mean, "n": item.val.n} for item in study.configurations]
+    accuracy = Field(f"{study.chosen_on} accuracy", PERCENT)
+    fields = [Field(first), Field(second), accuracy, N]
+    rows = [item.values | {accuracy.title: item.val.mean, "n": item.val.n} for item in study.configurations]
     base = layer(*fields).encode(alt.X(f"{first}:O"), alt.Y(f"{second}:O", sort="descending"))
-    text = base.mark_text().encode(alt.Text(f"{ACCURACY.title}:Q", format=".2%"))
-    shade = alt.Opacity(f"{ACCURACY.title}:Q", scale=alt.Scale(zero=False, range=[0.12, 0.5]), legend=None)
+    text = base.mark_text().encode(alt.Text(f"{accuracy.title}:Q", format=".2%"))
+    shade = alt.Opacity(f"{accuracy.title}:Q", scale=alt.Scale(zero=False, range=[0.12, 0.5]), legend=None)
     layers = [base.mark_rect(cornerRadius=4).encode(shade), text]
     caption = "Mean over seeds; an empty square has no finished run."
-    return Figure("val-heat", "heat", f"Validation accuracy by {first} and {second}", caption, fields, rows, layers)
+    title = f"{accuracy.title.capitalize()} by {first} and {second}"
+    return Figure("val-heat", "heat", title, caption, fields, rows, layers)
 
 
 def _parallel(study: Study) -> Figure:
@@ -167,22 +169,23 @@ def _trade_off(study: Study) -> Figure | None:
     if len({item.flops for item in study.configurations}) < 2:
         return None
     flops, on_front = Field("MFLOPs per clip", NUMBER, LOG), Field("Pareto front")
+    accuracy = Field(f"{study.chosen_on} accuracy", PERCENT)
     low, high = Field("95 % interval from", PERCENT), Field("to", PERCENT)
     front = pareto([(item.flops, item.val.mean) for item in study.configurations])
     rows: list[Row] = [
-        {CONFIGURATION.title: item.label, flops.title: item.flops / 1e6, ACCURACY.title: item.val.mean}
+        {CONFIGURATION.title: item.label, flops.title: item.flops / 1e6, accuracy.title: item.val.mean}
         | {low.title: item.val.low, high.title: item.val.high, on_front.title: "yes" if index in front else "no"}
         for index, item in enumerate(study.configurations)
     ]
-    fields, names = [CONFIGURATION, flops, ACCURACY, low, high, on_front], [item.label for item in study.configurations]
-    base = layer(*fields).encode(flops.on(alt.X), ACCURACY.on(alt.Y))
+    fields, names = [CONFIGURATION, flops, accuracy, low, high, on_front], [item.label for item in study.configurations]
+    base = layer(*fields).encode(flops.on(alt.X), accuracy.on(alt.Y))
     line = base.transform_filter(alt.datum[on_front.title] == "yes")
     pale = alt.Opacity(f"{on_front.title}:O", scale=alt.Scale(domain=["yes", "no"], range=[1, 0.35]), legend=None)
     points = base.transform_filter(CHOSEN).encode(pale, color=CONFIGURATION.colours(names, "circle"))
     layers = [
         points.mark_circle(size=110).add_params(CHOSEN),
         line.mark_line(strokeDash=[4, 4], strokeWidth=1, interpolate="step-after"),
-        points.mark_rule(strokeWidth=2).encode(ACCURACY.on(alt.Y, low.title), alt.Y2(high.title)),
+        points.mark_rule(strokeWidth=2).encode(accuracy.on(alt.Y, low.title), alt.Y2(high.title)),
     ]
     shown = layers if len(names) <= MOST_COLOURS else layers[:2]
     return Figure("trade-off", "scatter", "Accuracy against FLOPs", PARETO, fields, rows, shown)
@@ -191,8 +194,6 @@ def _trade_off(study: Study) -> Figure | None:
 def _of_model(study: Study) -> list[Figure]:
     """Return the chosen run's threshold curves: of two labels, the second's; of more, of each against the rest."""
     run = study.chosen_run
-    if not run.predictions:
-        return []
     labels, probabilities = (torch.tensor(column) for column in zip(*run.predictions.values(), strict=True))
     evaluation = Evaluation(list(run.predictions), labels, probabilities, math.nan)
     names = dict(enumerate(run.labels)) if len(run.labels) > 2 else {1: run.labels[1]}

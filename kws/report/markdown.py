@@ -21,7 +21,7 @@ def markdown(drawn: Iterable[tuple[Study, list[Figure]]], without_result: Sequen
         lines += [f"## {plain(study.question)}", "", " ".join(plain(line) for line in answer(study)), ""]
         lines += [f"- {name}: {plain(text)}" for name, text in content.facts(study).items()]
         lines += ["", comparison_table(study), ""]
-        if study.recommends:
+        if study.comparisons:
             lines += [differences_table(study), ""]
         lines += [f"- {plain(line)}" for line in conclusions(study)] + [""]
         for figure in figures:
@@ -41,12 +41,12 @@ def comparison_table(study: Study) -> str:
         if content.is_marked(study, configuration):
             row[0] = (configuration.label, "recommended")
     note = "Mean ± standard deviation over seeds (95 % interval of the mean)."
-    return f"{_table(content.COMPARISON_HEADS, rows)}\n\n{note}"
+    return f"{_table(content.comparison_heads(study), rows)}\n\n{note}"
 
 
 def differences_table(study: Study) -> str:
-    """Return every other configuration minus the best one on validation."""
-    return _table(content.difference_heads(plain(study.best.label)), content.difference_rows(study))
+    """Return every other configuration minus the recommended (or best) one."""
+    return _table([plain(head) for head in content.difference_heads(study)], content.difference_rows(study))
 
 
 def _table(heads: Sequence[str], rows: Iterable[Sequence[content.Cell]]) -> str:

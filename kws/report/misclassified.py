@@ -45,9 +45,8 @@ def misclassified(study: Study, data_dir: str | Path | None = None) -> tuple[lis
 
     Their audio is that of the data set below `data_dir`, else of the configured one: see _samples.
     """
-    runs = [run for run in study.runs if run.predictions]
     seen: dict[str, list[Prediction]] = {}
-    for run in runs:
+    for run in study.runs:
         for clip, prediction in run.predictions.items():
             seen.setdefault(clip, []).append(prediction)
     errors = {clip: sum(not prediction.is_correct for prediction in found) for clip, found in seen.items()}
@@ -59,7 +58,7 @@ def misclassified(study: Study, data_dir: str | Path | None = None) -> tuple[lis
         return sum(item.probabilities[item.label] for item in seen[clip]) / len(seen[clip])
 
     worst = sorted(wrong, key=lambda clip: (-wrong[clip], right_probability(clip), clip))[:MOST_CLIPS]
-    labels = runs[0].labels
+    labels = study.runs[0].labels
     samples = _samples(study, data_dir)
     clips = []
     for clip in worst:

@@ -15,7 +15,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from kws import metrics
 from kws.analysis.narrative import answer, conclusions
 from kws.analysis.records import Excluded, RunRecord
-from kws.analysis.statistics import clip_interval
+from kws.analysis.statistics import accuracy_interval
 from kws.analysis.study import Study
 from kws.formatting import percent, percentage_points, seconds, value_text
 from kws.report import content, vega
@@ -82,6 +82,8 @@ def _article(study: Study, figures: Sequence[Figure], data_dir: str | Path | Non
     run = study.chosen_run
     test_accuracy = run.summary[metrics.TEST_ACCURACY]
     settings = [*study.parameters, "seed"]
+    row = study.recommended.test_answers[[study.recommended.runs.index(run)]]
+    of_model = accuracy_interval(row, study.test_speakers)
     return {
         "study": study,
         "figures": figures,
@@ -92,14 +94,14 @@ def _article(study: Study, figures: Sequence[Figure], data_dir: str | Path | Non
         "conclusions": conclusions(study),
         "val_accuracy": run.summary[metrics.BEST_VAL_ACCURACY],
         "test_accuracy": test_accuracy,
-        "interval": " to ".join(map(percentage_points, clip_interval(test_accuracy, max(study.data_info["test"], 1)))),
+        "interval": f"{percentage_points(of_model.low)} to {percentage_points(of_model.high)}",
         "confusion": _confusion(run),
         "layers": [
             [layer.get("layer") or "", layer.get("output_shape") or "1"]
             + [_whole(layer.get(name)) for name in ("params", "macs")]
             for layer in run.layers
         ],
-        "misclassified": (*misclassified(study, data_dir), sum(bool(item.predictions) for item in study.runs)),
+        "misclassified": (*misclassified(study, data_dir), len(study.runs)),
         "run_heads": ["run", *(f"{name}#" for name in (*settings, *(name for name, _, _ in RUN_METRICS))), "where"],
         "runs": list(_run_rows(study.runs, settings)),
     }
@@ -115,17 +117,16 @@ def _comparison(study: Study) -> Table:
     if len(shown) < len(study.configurations):
         best = f"The {len(shown)} best of {len(study.configurations)} configurations by validation accuracy"
         caption = f"{best}. {caption}"
-    return caption, content.COMPARISON_HEADS, content.comparison_rows(shown), "cards", marks
+    return caption, content.comparison_heads(study), content.comparison_rows(shown), "cards", marks
 
 
 def _differences(study: Study) -> Table:
-    best = study.best.label
+    which = "the recommended configuration" if study.recommends else "the best so far"
     caption = (
-        f"Each configuration minus {best}, the best on validation: percentage points over equal seeds, 95 % interval, "
-        "Holm-corrected p. Last column: test clips that the configuration classified correctly in more seeds, against "
-        f"those that {best} did, and McNemar's exact p"
+        f"Each configuration minus {study.recommended.label}, {which}: percentage points over equal seeds and clips, "
+        "95 % interval, Holm-corrected p"
     )
-    return caption, content.difference_heads(best), content.difference_rows(study)
+    return caption, content.difference_heads(study), content.difference_rows(study)
 
 
 def _confusion(run: RunRecord) -> list[list[int]]:

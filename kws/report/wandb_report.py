@@ -112,7 +112,7 @@ def _blocks(reports: ModuleType, studies: Iterable[Study], entity: str, project:
         blocks.append(reports.MarkdownBlock(comparison_table(study)))
         runset = reports.Runset(entity=entity, project=project, name=_title(study), filters=_filters(study))
         blocks.append(reports.PanelGrid(runsets=[runset], panels=_panels(reports, study)))
-        if study.recommends:
+        if study.comparisons:
             blocks += [reports.H2("Differences"), reports.MarkdownBlock(differences_table(study))]
         if lines := conclusions(study):
             blocks += [reports.H2("Conclusions"), reports.UnorderedList(lines)]

@@ -97,9 +97,13 @@ def sweep_status(status: "Status") -> None:
 
 
 def report(found: Sequence["Study"], excluded: Sequence["Excluded"], page: Path) -> None:
-    """Print a report's studies as tables, the excluded runs and the path of the page."""
+    """Print a report's studies as tables, their recommendations, the excluded runs and the path of the page."""
+    from kws.analysis.narrative import answer
+
     for study in found:
         console.print(study_table(study))
+        recommendation, _, *needs = answer(study)
+        line(" ".join([recommendation, *needs]))
         line(f"made with    {one_line(str(study.code))}")
     for run in excluded:
         line(f"excluded: {run.name}: {run.reason}")
@@ -111,7 +115,15 @@ def study_table(study: "Study") -> Table:
     title = f"{study.title}{' (synthetic data)' if study.synthetic else ''}: test accuracy over seeds"
     table = Table(title=Text(title), title_justify="left", box=box.SIMPLE_HEAD, collapse_padding=True, pad_edge=False)
     table.add_column(Text(", ".join(study.parameters) or "configuration"))
-    for head in ("seeds", "val %", "test % ± sd", "95 % interval", "params", "FLOPs", "epoch"):
+    for head in (
+        "seeds",
+        "held-out %" if study.resplit else "val %",
+        "test % ± sd",
+        "95 % interval",
+        "params",
+        "FLOPs",
+        "epoch",
+    ):
         table.add_column(head, justify="right")
     shown = study.configurations
     if study.is_search:
@@ -120,7 +132,7 @@ def study_table(study: "Study") -> Table:
         marked = study.recommends and configuration is study.recommended
         table.add_row(Text(f"{configuration.short_label}{' *' if marked else ''}"), *_numbers(configuration))
     if study.recommends:
-        table.caption = "* recommended, by validation accuracy; test accuracy is only reported"
+        table.caption = f"* recommended, by {study.chosen_on} accuracy"
         table.caption_justify = "left"
     return table
 

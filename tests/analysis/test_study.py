@@ -10,13 +10,15 @@ from rich.console import Console
 from kws.analysis.load import load
 from kws.analysis.narrative import answer, conclusions
 from kws.analysis.study import studies
+from kws.formatting import percentage_points
 from kws.report.charts import figures
-from kws.report.content import comparison_rows, facts
+from kws.report.content import comparison_rows, difference_heads, difference_rows, facts
 from kws.report.misclassified import misclassified
+from kws.sweep.spec import load_sweep
 from kws.terminal.tables import report, study_table
 
 
-def study_of(run_dir, val, name="n_mels", test=None, **arguments):
+def study_of(run_dir, val, name="n_mels", test=None, margin=0.005, **arguments):
     """Write runs whose validation (and test) accuracies are given, value -> one for each seed; return their Study."""
     for value, accuracies in val.items():
         for seed, accuracy in enumerate(accuracies):
@@ -24,7 +26,7 @@ def study_of(run_dir, val, name="n_mels", test=None, **arguments):
             if test:
                 summary |= {"test/accuracy": test[value][seed], "test/errors": round(200 * (1 - test[value][seed]))}
             make_run(run_dir, seed=seed, study=name, summary=summary, **{name: value}, **arguments)
-    (found,) = studies(load([run_dir]))
+    (found,) = studies(load([run_dir]), margin)
     return found
 
 
@@ -35,57 +37,84 @@ CLOSE = {
 }
 
 
-def test_a_clear_winner_is_recommended_even_if_it_is_the_most_expensive(tmp_path):
+def test_the_best_is_kept_if_every_cheaper_value_is_significantly_worse(tmp_path):
     val = {
         20: [0.95, 0.945, 0.955, 0.95, 0.95],
         40: [0.96, 0.955, 0.96, 0.965, 0.96],
         80: [0.99, 0.985, 0.99, 0.995, 0.99],
     }
     found = study_of(tmp_path, val)
-    assert found.verdict == "clear winner" and found.recommended.values == {"n_mels": 80}
+    assert found.decision.verdict == "keep the best" and found.recommended.values == {"n_mels": 80}
     sentence = answer(found)[0]
     assert sentence.startswith("Choose n_mels 80: it has the highest mean validation accuracy (99.00 %, 5 seeds)")
-    assert "every other value is significantly lower; the nearest, n_mels 40, by 3.00 points" in sentence
+    assert "every cheaper value is significantly lower; the nearest, n_mels 40, by 3.00 points" in sentence
+    assert "No other value is better by the margin of 0.50 points." in sentence
     assert "n_mels 80 is the largest value tried; a larger one may be as good." in conclusions(found)
 
 
-def test_without_a_significant_difference_the_cheapest_is_recommended(tmp_path):
-    found = study_of(tmp_path, CLOSE)
-    assert found.verdict == "cheapest of equals"
+def test_without_a_significant_difference_the_study_is_undecided_and_says_what_would_decide_it(tmp_path):
+    write_sweep(tmp_path, "abc", method="grid", parameters={"seed": {"values": [0, 1, 2, 3, 4]}})
+    found = study_of(tmp_path, CLOSE, record={"sweep_id": "abc"})
+    assert found.decision.verdict == "undecided" and not found.recommends
+    assert found.best.values == {"n_mels": 40} and found.recommended is found.best
+    sentence, _, needs = answer(found)
+    row = next(item.val for item in found.comparisons if item.configuration.values == {"n_mels": 20})
+    assert sentence == (
+        "Undecided: n_mels 40 has the highest mean validation accuracy (98.70 %, 5 seeds), but n_mels 20 may be up to "
+        f"{percentage_points(row.high)} points better (95 % interval), which is not less than the margin of 0.50 "
+        "points."
+    )
+    command = f"kws sweep {tmp_path}/sweeps/abc/sweep.yaml --set resplit=true seed=0,1,2,3,4"
+    assert "If both are equally good, about 30 seeds with " in needs and command in needs
+    assert load_sweep(tmp_path / "sweeps" / "abc" / "sweep.yaml", needs.partition("--set ")[2].split()).expected == 30
+
+
+def test_within_the_margin_the_cheapest_is_recommended(tmp_path):
+    found = study_of(tmp_path, CLOSE, margin=0.03)
+    assert found.decision.verdict == "within margin"
     assert found.best.values == {"n_mels": 40} and found.recommended.values == {"n_mels": 20}
     sentence = answer(found)[0]
-    assert sentence.startswith("Choose n_mels 20: it is not significantly different from n_mels 40")
-    assert "its own mean is 0.10 points lower (at most 0.78 points lower by the 95 % interval)." in sentence
+    best = next(item.val for item in found.comparisons if item.configuration is found.best)
+    assert sentence.startswith(
+        "Choose n_mels 20: it is shown to lose less than the margin of 3.00 points against every other value "
+        "(95 % intervals), and needs "
+    )
+    assert sentence.endswith(
+        "the mean of n_mels 20 is 0.10 points lower, and at most "
+        f"{percentage_points(best.high)} points lower by the 95 % interval."
+    )
     assert "n_mels 20 is the smallest value tried; a smaller one may be as good." in conclusions(found)
 
 
 def test_the_sentence_says_that_the_best_value_is_also_the_cheapest(tmp_path):
     val = {20: [0.99] * 5, 40: [0.985, 0.99, 0.99, 0.985, 0.99], 80: [0.95, 0.955, 0.95, 0.945, 0.95]}
-    sentence = answer(study_of(tmp_path, val))[0]
-    assert sentence.startswith("Choose n_mels 20: it has the highest mean validation accuracy (99.00 %, 5 seeds)")
-    assert "needs the fewest FLOPs" in sentence and sentence.endswith("; n_mels 80 is significantly lower.")
+    sentence = answer(study_of(tmp_path, val, margin=0.03))[0]
+    assert sentence == (
+        "Choose n_mels 20: it has the highest mean validation accuracy (99.00 %, 5 seeds) and is cheapest, and it is "
+        "shown to lose less than the margin of 3.00 points against every other value (95 % intervals)."
+    )
 
 
 def test_the_choice_is_made_on_validation_and_never_on_test(tmp_path):
     test = {20: [0.90] * 5, 40: [0.90] * 5, 80: [1.0] * 5}
-    found = study_of(tmp_path, CLOSE, test=test)
+    found = study_of(tmp_path, CLOSE, test=test, margin=0.03)
     assert found.recommended.values == {"n_mels": 20}
     assert "On the 200 test clips n_mels 20 scores 90.00 % on average over 5 seeds" in answer(found)[1]
-    assert any("n_mels 80 is 10.00 points better than n_mels 40" in line for line in conclusions(found))
+    assert any("n_mels 80 is 10.00 points better than n_mels 20" in line for line in conclusions(found))
 
 
 def test_too_few_seeds_give_no_recommendation(tmp_path):
     found = study_of(tmp_path, {value: accuracies[:2] for value, accuracies in CLOSE.items()})
-    assert found.verdict == "too few seeds" and not found.recommends
+    assert found.decision is None and not found.recommends and not found.comparisons
     assert answer(found)[0] == (
         "No recommendation yet: only 2 seeds are shared by the compared values, and at least 3 (better 5) are needed. "
-        "n_mels 20 has the highest mean validation accuracy so far, 98.75 %."
+        "n_mels 20 has the highest mean accuracy so far, 98.75 % on validation clips."
     )
 
 
 def test_one_seed_gives_no_recommendation(tmp_path):
     found = study_of(tmp_path, {value: accuracies[:1] for value, accuracies in CLOSE.items()})
-    assert found.verdict == "one seed"
+    assert found.decision is None
     assert answer(found)[0].startswith("No recommendation: with one seed per configuration, a difference")
     assert answer(found)[1].endswith("(one run, no interval).")
 
@@ -94,7 +123,7 @@ def test_one_configuration_gives_no_comparison(tmp_path):
     found = study_of(tmp_path, {20: CLOSE[20]})
     assert answer(found)[0] == (
         "Nothing was compared: all 5 runs have the same settings except the seed, "
-        "and their mean is 98.60 % on validation."
+        "and their mean is 98.60 % on validation clips."
     )
 
 
@@ -136,7 +165,7 @@ def test_sweep_files_that_fix_other_settings_are_studies_of_their_own(tmp_path):
     full, small = sorted(studies(load([tmp_path])), key=lambda item: -len(item.runs))
     assert (full.title, len(full.runs), full.parameters) == ("n_mels, epochs 8", 6, ["n_mels"])
     assert (small.title, len(small.runs), small.parameters) == ("n_mels, epochs 2", 4, ["n_mels"])
-    assert full.recommends and full.missing == [] and full.key != small.key
+    assert full.decision and full.missing == [] and full.key != small.key
     assert small.missing == ["n_mels 20, seed 2", "n_mels 40, seed 2"]  # though the other sweep has these seeds
 
 
@@ -165,34 +194,36 @@ def test_the_best_configuration_is_the_best_over_the_shared_seeds(tmp_path):
     assert found.recommended.values == {"n_mels": 40} and found.shared_seeds == [0, 1, 2, 3]
     (comparison,) = found.comparisons
     assert comparison.val.mean < 0 and comparison.val.n == 4
-    assert "it has the highest mean validation accuracy (96.50 %, 4 shared seeds)" in answer(found)[0]
+    assert "n_mels 40 has the highest mean validation accuracy (96.50 %, 4 shared seeds)" in answer(found)[0]
 
 
 def test_a_configuration_with_one_run_does_not_prevent_a_recommendation(tmp_path):
     make_run(tmp_path, n_mels=30, study="n_mels")
     found = study_of(tmp_path, CLOSE)
-    assert found.recommends and len(found.comparisons) == 2
+    assert found.decision and len(found.comparisons) == 2
     assert "Not compared (fewer than 3 seeds): n_mels 30." in conclusions(found)
 
 
 def test_the_sentence_names_values_of_equal_mean_and_cost(tmp_path):
     found = study_of(tmp_path, {0.001: [0.98, 0.99, 0.98], 0.01: [0.99, 0.98, 0.98]}, name="lr")
-    sentence = answer(found)[0]
-    assert sentence.startswith(
-        "Choose lr 0.001: it has, like lr 0.01, the highest mean validation accuracy (98.33 %, 3 "
+    assert answer(found)[0].startswith(
+        "Undecided: lr 0.001 has, like lr 0.01, the highest mean validation accuracy (98.33 %, 3 seeds), but lr 0.01 "
     )
-    assert "but lr 0.01 is not significantly different and needs as many FLOPs (7.14 M)" in sentence
 
 
-def test_test_clips_that_differ_by_seed_are_compared_and_counted_per_clip(tmp_path):
+def test_with_resplit_the_held_out_clips_of_all_seeds_are_pooled(tmp_path):
     for seed in range(3):
         for n_mels in (20, 40):
             clips = CLIPS[40 * seed : 40 * seed + 40]
             make_run(tmp_path, seed=seed, n_mels=n_mels, clips=clips, resplit=True, study="n_mels", accuracy=0.7)
     (found,) = studies(load([tmp_path]))
-    assert found.comparisons[0].clips is not None
+    assert found.best.answers.shape == (3, 320) and found.best.test_answers.shape == (3, 120)  # 200 for validation
+    assert found.chosen_on == "held-out"
+    assert "the highest mean held-out accuracy" in answer(found)[0]
+    assert "On the 40 test clips (different for each seed; the choice uses them, too) n_mels" in answer(found)[1]
+    assert [len(row) for row in difference_rows(found)] == [len(difference_heads(found))] == [3]
+    assert not any("test clips" in line for line in conclusions(found))
     assert misclassified(found)[2] == 120
-    assert "On the 40 test clips (different for each seed) n_mels" in answer(found)[1]
 
 
 def test_different_libraries_and_thread_counts_are_reported(tmp_path):
@@ -258,6 +289,7 @@ def test_epoch_times_are_compared_if_all_runs_had_as_many_concurrent_jobs(tmp_pa
 
 def test_no_smaller_value_is_suggested_than_the_smallest_possible(tmp_path):
     found = study_of(tmp_path, {1: [0.99] * 3, 2: [0.95] * 3}, name="groups")
+    assert found.recommends
     assert found.recommended.values == {"groups": 1}
     assert not any("may be as good" in line for line in conclusions(found))
 
@@ -270,7 +302,7 @@ def test_runs_from_several_machines_are_reported(tmp_path):
 
 
 def test_the_terminal_table_fits_80_columns(tmp_path):
-    found = study_of(tmp_path, CLOSE)
+    found = study_of(tmp_path, CLOSE, margin=0.03)
     text = io.StringIO()
     Console(file=text, width=80).print(study_table(found))
     lines = text.getvalue().splitlines()

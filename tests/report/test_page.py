@@ -166,7 +166,7 @@ def test_sounds_come_only_from_the_named_or_the_configured_data_set(tmp_path, da
     clip = next((folder / "yes").glob("*.wav"))
     (folder / "private").mkdir()
     shutil.copy(clip, folder / "private")
-    info = {"train": 64, "val": 16, "test": 2, "synthetic": False, "folder": str(folder)}
+    info = {"train": 64, "val": 200, "test": 2, "synthetic": False, "folder": str(folder)}
     clips = [f"yes/{clip.name}", f"private/{clip.name}"]
 
     def sounds(fingerprint, named=None):
@@ -192,9 +192,10 @@ def one_run(runs):
 
 def without_predictions(runs):
     make_study(runs, seeds=2)
-    for name in ("predictions.csv", "layers.csv"):
-        for path in runs.glob(f"*/{name}"):
-            path.unlink()
+    make_run(runs, seed=9, run_id="incomplete")
+    (runs / "incomplete" / "predictions.csv").unlink()
+    for path in runs.glob("*/layers.csv"):
+        path.unlink()
 
 
 def without_finite_losses(runs):
@@ -221,7 +222,7 @@ def with_one_word(runs):
     ("make", "sentence"),
     [
         (one_run, "Nothing was compared: there is one run"),
-        (without_predictions, "This run has no predictions"),
+        (without_predictions, "its predictions.csv has 0 of 200 validation clips; start a new run"),
         (without_finite_losses, "only 2 seeds are shared"),
         (with_uneven_seeds, "only 2 seeds are shared"),
         (without_errors, "No test clip was misclassified by any of the 9 runs."),
