@@ -138,7 +138,8 @@ def _parallel(study: Study) -> Figure:
         | {"run": run.name, ACCURACY.title: run.summary[metrics.BEST_VAL_ACCURACY]}
         for run in sorted(study.runs, key=lambda run: -run.summary[metrics.BEST_VAL_ACCURACY])
     ]
-    axis = alt.Axis(orient="top", grid=True, domain=False, labelAngle=-20)
+    short = "replace(datum.label, 'validation ', '')"
+    axis = alt.Axis(orient="top", grid=True, domain=False, labelAngle=-20, labelExpr=short)
     x = alt.X("axis:N", title=None, sort=None, scale=alt.Scale(type="point"), axis=axis)
     base = layer(*fields).encode(x, alt.Y("place:Q", axis=None))
     base = base.transform_fold([field.title for field in fields[1:]], as_=["axis", "value"])
@@ -213,7 +214,8 @@ def _of_model(study: Study) -> list[Figure]:
 
 def _steps(key: str, title: str, caption: str, x: Field, y: Field, curves: dict[str, Any]) -> Figure:
     label = Field("label")
-    base = layer(label, x, y).encode(x.on(alt.X), y.on(alt.Y), color=label.colours(list(curves), "stroke"))
+    base = layer(label, x, y).encode(x.on(alt.X), y.on(alt.Y), detail="label:N")
+    base = base.encode(color=label.colours(list(curves), "stroke"))
     layers = [base.mark_line(strokeWidth=2.4, interpolate="step-after"), base.mark_circle(opacity=0, size=250)]
     rows = [{"label": name, x.title: a, y.title: b} for name, points in curves.items() for a, b in points.tolist()]
     return Figure(key, "steps", title, caption, [label, x, y], rows, layers)

@@ -19,7 +19,7 @@ Row = dict[str, Any]  # {title of a field: value}
 PERCENT, NUMBER, WHOLE = ".2~%", ".3~g", "d"  # in d3's notation, which is Python's but for the ~
 LOG, FROM_ZERO = {"type": "log", "zero": alt.Undefined}, {"zero": True}  # scales
 MOST_COLOURS = 8  # more are not distinguishable
-PHONE_WIDTH, SYMBOL_WIDTH, LETTER_WIDTH = 290, 30, 7  # pixels, for legends
+PHONE_WIDTH, SYMBOL_WIDTH, LETTER_WIDTH = 250, 30, 7  # pixels, for legends
 LOCALE = {"decimal": ".", "thousands": ",", "grouping": [3], "currency": ["", ""], "percent": " %"}
 
 
