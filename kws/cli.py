@@ -17,6 +17,7 @@ from kws.files import read_yaml
 EPILOG = "Every setting of a run is a flag of kws train, a key of its YAML file and a sweep parameter: kws train --help"
 PATH = os.path.expanduser  # the shell leaves the ~ in --out=~/report alone
 WANDB_FOLDERS = ("WANDB_DIR", "WANDB_CACHE_DIR", "WANDB_CONFIG_DIR", "WANDB_DATA_DIR", "WANDB_ARTIFACT_DIR")
+CLIPS_PER_UNKNOWN_WORD = 40
 DATA_DIR_HELP = "the folder that holds SpeechCommands/ (default: $KWS_DATA or data)"
 
 
@@ -65,11 +66,13 @@ def _parser() -> _Parser:
 
     data = command("data", _data, "download, verify and cache Speech Commands, or generate the synthetic corpus")
     data.add_argument("--root", type=PATH, metavar="DIR", help=DATA_DIR_HELP)
-    data.add_argument("--words", default="no,yes", help="the two words (default: no,yes)")
+    data.add_argument("--words", default="no,yes", help="the keywords, or yes-no, core10, all35 (default: no,yes)")
     archive = "use this speech_commands_v0.02.tar.gz instead of the network"
     data.add_argument("--archive", type=PATH, metavar="FILE", help=archive)
     data.add_argument("--synthetic", action="store_true", help="generate a synthetic corpus with espeak-ng instead")
     data.add_argument("--clips", type=int, help="synthetic: number of clips (default: 4368)")
+    unknown = "synthetic: instead generate so many words other than --words, to train _unknown_ with"
+    data.add_argument("--unknown_words", type=int, metavar="N", help=unknown)
     data.add_argument("--seed", type=int, help="synthetic: seed of the voices (default: 0)")
 
     usage = "kws train [--config FILE.yaml] [--resume RUN_ID] [--KEY=VALUE ...]"
@@ -149,14 +152,21 @@ def _data(options: argparse.Namespace) -> int:
     settings = {"words": options.words} | ({"data_dir": options.root} if options.root else {})
     settings |= {"data": "synthetic"} if options.synthetic else {}
     config = resolve(("kws data", settings))
-    for name, is_synthetic in (("archive", False), ("clips", True), ("seed", True)):
+    for name, is_synthetic in (("archive", False), ("clips", True), ("seed", True), ("unknown_words", True)):
         if getattr(options, name) is not None and is_synthetic != options.synthetic:
             raise KwsError(f"--{name}: is for {'--synthetic' if is_synthetic else 'the real data'}; leave it out")
     if options.synthetic:
         from kws.data.synthetic.corpus import generate
+        from kws.data.synthetic.vocabulary import unknown_words
 
         with progress.bar("generating", unit="clips") as advance:
             given = {name: getattr(options, name) for name in ("clips", "seed") if getattr(options, name) is not None}
+            if options.unknown_words is not None:
+                words = unknown_words(config.words, options.unknown_words)
+                given = {"clips": CLIPS_PER_UNKNOWN_WORD * len(words)} | given
+                folder = generate(config.data_dir, words, **given, progress=advance, data="synthetic_unknown")
+                print(f"{len(words)} unknown words in {folder}: {', '.join(words)}")
+                return 0
             generate(config.data_dir, config.words, **given, progress=advance)
     else:
         from kws.data.fetch import fetch

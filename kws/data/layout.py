@@ -14,6 +14,7 @@ from kws.files import lock, write_json
 from kws.formatting import one_line
 
 FOLDERS = {"speech_commands": "speech_commands_v0.02", "synthetic": "speech_commands_synthetic"}
+FOLDERS["synthetic_unknown"] = "speech_commands_synthetic_unknown"  # words that train _unknown_
 LISTS = ("validation_list.txt", "testing_list.txt")
 LIST_LINES = (9981, 11005)  # of the full set's lists
 NOISE_FOLDER = "_background_noise_"

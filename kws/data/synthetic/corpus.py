@@ -60,6 +60,7 @@ def generate(
     seed: int = 0,
     jobs: int | None = None,
     progress: Callable[[int, int], None] | None = None,
+    data: str = "synthetic",
 ) -> Path:
     """Generate the synthetic corpus below `data_dir`, unless it exists, and return its folder.
 
@@ -70,6 +71,7 @@ def generate(
 
     Args:
         jobs: processes at once; default: the CPUs that this process may use.
+        data: "synthetic", or "synthetic_unknown" for words that train _unknown_.
         progress: called with (clips done, clips in all) for each clip, after some hundred of them at once.
 
     Raises:
@@ -85,7 +87,7 @@ def generate(
         raise KwsError(f"clips is {clips}: for {len(words)} words choose {3 * len(words)} to 200000")
     if seed < 0:
         raise KwsError(f"seed is {seed}: choose 0 or more")
-    folder = dataset_folder(data_dir, "synthetic")
+    folder = dataset_folder(data_dir, data)
     wanted: Marker = {"words": words, "clips": clips_per_word(words, clips), "recipe": RECIPE, "seed": seed}
     if _is_generated(folder, wanted):
         return folder

@@ -18,6 +18,8 @@ from kws.errors import KwsError
 _REINSTALL = "pip install --force-reinstall espeakng-loader"
 _AUDIO_OUTPUT_SYNCHRONOUS = 2
 _CHARS_UTF8 = 1
+_IPA = 2
+_STRESS = str.maketrans("", "", "\u02c8\u02cc")  # marks of primary and secondary stress
 _RATE, _PITCH, _RANGE = 1, 3, 4
 _CALLBACK = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.POINTER(ctypes.c_short), ctypes.c_int, ctypes.c_void_p)
 
@@ -52,6 +54,7 @@ class Espeak:
         self._callback = _CALLBACK(self._receive)  # an attribute, as ctypes frees a callback without references
         self._library.espeak_SetSynthCallback(self._callback)
         self._library.espeak_Info.restype = ctypes.c_char_p
+        self._library.espeak_TextToPhonemes.restype = ctypes.c_char_p
         self.version: str = self._library.espeak_Info(None).decode()
 
     def _receive(self, samples: Any, count: int, _events: object) -> int:
@@ -76,6 +79,13 @@ class Espeak:
         self._library.espeak_Synth(encoded, len(encoded) + 1, 0, 0, 0, _CHARS_UTF8, None, None)
         self._library.espeak_Synchronize()
         return np.concatenate(self._chunks) if self._chunks else np.zeros(0, np.int16)
+
+    def phonemes(self, text: str) -> str:
+        """Return the phonemes of American English `text` in the International Phonetic Alphabet, without stress."""
+        self._library.espeak_SetVoiceByName(b"en-us")
+        pointer = ctypes.c_char_p(text.encode())
+        found: bytes = self._library.espeak_TextToPhonemes(ctypes.byref(pointer), _CHARS_UTF8, _IPA)
+        return found.decode().translate(_STRESS)
 
 
 def _loader() -> ModuleType:
