@@ -13,6 +13,7 @@ import pytest
 
 pytest.importorskip("espeakng_loader", reason="the extra `synthetic` is not installed")
 
+from kws import cli
 from kws.data.layout import MARKER, OLD_SYNTHETIC_MARKER, clips_per_word, find, read_marker
 from kws.data.synthetic.corpus import generate
 from kws.errors import KwsError
@@ -169,6 +170,16 @@ def test_processes_can_generate_at_once(tmp_path):
     seed = read_marker(folder)["seed"]
     assert contents(folder) == contents(generate(tmp_path / "alone", clips=40, seed=seed))
     assert siblings(folder) == {folder.name, LOCK}
+
+
+def test_unknown_words_are_near_the_keywords_in_sound_but_none_sounds_the_same(tmp_path, capsys):
+    assert cli.main(["data", "--synthetic", "--unknown_words=12", "--clips=40", f"--root={tmp_path}"]) == 0
+    folder = tmp_path / "SpeechCommands" / "speech_commands_synthetic_unknown"
+    words = {path.name for path in folder.iterdir() if path.is_dir()} - {"_background_noise_"}
+    assert len(words) == 12 and len(list(folder.glob("[a-z]*/*.wav"))) == 40
+    assert {"yet", "note"} <= words  # near yes and no
+    assert not {"know", "no", "yes"} & words  # "know" sounds like "no"
+    assert f"12 unknown words in {folder}: " in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(
