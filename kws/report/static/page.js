@@ -5,9 +5,7 @@ const options = {
   config, formatLocale: locale, ast: true, // expressions are interpreted: the content security policy allows no eval
   renderer: "svg", actions: false, defaultStyle: false, tooltip: { disableDefaultStyle: true, id: "tip" },
 };
-(async () => {
-  for (const plot of document.querySelectorAll(".plot > div")) await vegaEmbed(plot, specs[plot.id], options);
-})();
+for (const plot of document.querySelectorAll(".plot > div")) vegaEmbed(plot, specs[plot.id], options);
 
 for (const button of document.querySelectorAll("th button"))
   button.addEventListener("click", () => {
