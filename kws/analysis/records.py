@@ -1,6 +1,5 @@
 """Finished runs as the analysis uses them: a RunRecord for each that counts, an Excluded for each that does not."""
 
-import json
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -8,10 +7,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, cast
 
 from kws import metrics
-from kws.config import IDENTITY_SETTINGS, labels_of, recorded
+from kws.config import labels_of, recorded
 from kws.errors import KwsError
 from kws.formatting import one_line
-from kws.training.provenance import Code, code_of
+from kws.training.provenance import Code, code_of, run_identity
 from kws.training.run_folder import TEST, VALIDATION, Predictions, read_history, read_layers, read_predictions
 
 if TYPE_CHECKING:
@@ -69,8 +68,7 @@ class RunRecord:
     @property
     def identity(self) -> tuple[object, ...]:
         """What distinguishes this run from any other of its study: settings, including the seed, data and code."""
-        settings = (json.dumps(self.config.get(name)) for name in IDENTITY_SETTINGS)
-        return (self.study, self.data_info.get("fingerprint"), self.code, *settings)
+        return run_identity(self.config, self.data_info.get("fingerprint"), self.code)
 
     def read_files(self, folder: Path) -> None:
         """Read history, predictions and layers from the run's folder, or from copies of its files. Raises KwsError."""

@@ -7,7 +7,7 @@ import signal
 import time
 from collections import deque
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 from pathlib import Path
@@ -18,9 +18,10 @@ from kws.errors import CannotWrite, KwsError, NotResumable
 from kws.formatting import one_line
 from kws.metrics import EPOCH, Row
 from kws.sweep import worker
+from kws.sweep.review import finished_runs
 from kws.sweep.spec import Sweep, write_copy
 from kws.sweep.storage import Attempt, SharedSweep
-from kws.training.provenance import code_of
+from kws.training.provenance import code_of, current_code, run_identity
 from kws.training.run_folder import is_finished, read_config, read_metric
 
 POLL_S = 0.5
@@ -67,6 +68,7 @@ class Engine:
     def __init__(self, sweep: Sweep, shared: SharedSweep, jobs: int, display: Display, received: list[int]) -> None:
         self.sweep, self.shared, self.jobs, self.display = sweep, shared, jobs, display
         self.received = received  # signals, oldest first
+        self.known = finished_runs(sweep.run_dir)
         self.running: list[RunningTrial] = []
         self.outcomes: list[bool] = []  # of the trials that ended here: whether they finished
         self.stopped = ""  # "signal" or "failures"
@@ -116,8 +118,8 @@ class Engine:
             self.shared.give_up(attempt, "failed", str(error))
             self.display.print_line(f"trial {attempt.trial} failed: {error}")
             return
-        if is_finished(self.sweep.run_dir / attempt.run_id):  # the sweep died before it recorded the finished run
-            self._finished(attempt, config)
+        if run_id := self._finished_run(attempt, config):
+            self._finished(replace(attempt, run_id=run_id), config)
             return
         arguments = str(self._log(attempt)), os.getcwd(), config, attempt.run_id, self.sweep.sweep_id, self.jobs
         try:
@@ -125,6 +127,13 @@ class Engine:
             self.running.append(RunningTrial(attempt, config, process, connection))
         except (OSError, EOFError) as error:
             self._died(attempt, config, f"could not be started ({type(error).__name__})")
+
+    def _finished_run(self, attempt: Attempt, config: Config) -> str | None:
+        """Return the id of a finished run of this trial, or of one with the same settings, code and data."""
+        if is_finished(self.sweep.run_dir / attempt.run_id):  # the sweep died before it recorded the run
+            return attempt.run_id
+        equal = self.known.get(run_identity(config.as_dict(), None, current_code()))
+        return equal.get(self.sweep.fingerprint(attempt.overrides) or "") if equal else None
 
     def _log(self, attempt: Attempt) -> Path:
         return self.sweep.folder / "logs" / f"{attempt.trial:04d}.log"
@@ -210,7 +219,8 @@ class Engine:
         self.outcomes.append(True)
         if seconds is not None:
             self.durations.append(seconds)
-        self.display.print_line(f"{config.run_name} finished: {self.sweep.metric} {value:.6g} ({folder})")
+        when = "had finished before" if seconds is None else "finished"
+        self.display.print_line(f"{config.run_name} {when}: {self.sweep.metric} {value:.6g} ({folder})")
 
     def _failed(self, attempt: Attempt, config: Config, failure: KwsError) -> None:
         log, fresh = self._log(attempt), isinstance(failure, NotResumable)

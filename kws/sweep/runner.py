@@ -13,7 +13,7 @@ from kws.errors import KwsError
 from kws.machine import usable_cpus
 from kws.sweep.distributions import Value
 from kws.sweep.spec import DATA_SETTINGS, Sweep, load_sweep, write_copy
-from kws.sweep.worker import check_temporary_folder, data_fingerprint
+from kws.sweep.worker import check_temporary_folder
 from kws.training.wandb_variables import check_mode
 
 if TYPE_CHECKING:
@@ -85,7 +85,7 @@ def run(
         with make_display(sweep) as display:
             if retry_failed:
                 shared.retry([trial for trial, status in shared.states().items() if status.state == "failed"])
-            for line in review(sweep, shared, retry_stale, data_fingerprint):
+            for line in review(sweep, shared, retry_stale, compare_data=True):
                 display.print_line(line)
             stopped_by = Engine(sweep, shared, jobs, display, received).work()
         return replace(_status(sweep, shared.states()), signal=stopped_by)

@@ -7,9 +7,9 @@ import math
 import os
 import random
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache, cached_property
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,7 @@ from kws.errors import CannotWrite, KwsError
 from kws.files import read_yaml, write_text
 from kws.formatting import one_line
 from kws.sweep.distributions import MAX_TRIALS, Parameter, Value, read_parameter
+from kws.sweep.worker import data_fingerprint
 
 METHODS = ("grid", "random", "bayes")
 # The top-level keys of W&B's schema, as `wandb sweep` accepts them.
@@ -104,6 +105,14 @@ class Sweep:
         """Return a Config with the settings of a trial that determine its data; the others are at their defaults."""
         settings = self.fixed | dict(overrides)
         return resolve((self.path, {name: settings[name] for name in DATA_SETTINGS if name in settings}))
+
+    def fingerprint(self, overrides: Mapping[str, Value]) -> str | None:
+        """Return the fingerprint of a trial's data, None if they cannot be read. The first call reads them."""
+        return self._fingerprint(self.data_config(overrides))
+
+    @cached_property
+    def _fingerprint(self) -> Callable[[Config], str | None]:
+        return cache(data_fingerprint)
 
 
 def expand_grid(parameters: Mapping[str, Parameter], where: str) -> Iterator[dict[str, Value]]:

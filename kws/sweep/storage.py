@@ -167,7 +167,8 @@ class SharedSweep:
         return None
 
     def finish(self, attempt: Attempt, value: float, code: Code, fingerprint: str) -> bool:
-        """Record a finished trial: its metric, code and data. Return whether this worker still owned the attempt."""
+        """Record a finished trial: its run, metric, code, data. Return whether this worker still owned the attempt."""
+        self._set(attempt.optuna_id, "run_id", attempt.run_id)
         self._set(attempt.optuna_id, "made_with", {"code": list(code), "fingerprint": fingerprint})
         return self._end(attempt.optuna_id, "finished", value)
 

@@ -1,6 +1,7 @@
 """Provenance: what a run's result depends on besides its settings (code, libraries, data, machine)."""
 
 import hashlib
+import json
 import os
 import platform
 import subprocess
@@ -12,8 +13,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, TypedDict
 
 from kws import __version__
+from kws.config import IDENTITY_SETTINGS, Config
 from kws.config import SCHEMA as SCHEMA
-from kws.config import Config
 
 if TYPE_CHECKING:  # it imports torch
     from kws.data.corpus import DataInfo
@@ -101,3 +102,9 @@ def code_of(record: Mapping[str, Any]) -> Code:
     libraries = versions if isinstance(versions, Mapping) else {}
     found = record.get("code_version"), libraries.get("torch"), libraries.get("torchaudio")
     return Code(*(str(version or "unknown") for version in found))
+
+
+def run_identity(record: Mapping[str, Any], fingerprint: object, code: Code) -> tuple[object, ...]:
+    """Return what distinguishes a run from any other: study, data, code, and settings including the seed."""
+    settings = (json.dumps(record.get(name)) for name in IDENTITY_SETTINGS)
+    return (str(record.get("study", "")), fingerprint, code, *settings)

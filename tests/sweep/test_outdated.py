@@ -27,13 +27,17 @@ def path(work, kws, monkeypatch):
 
 
 def made_by(work, code):
-    """Change the journal as if the first trial had been made by `code`, and the second by the present code."""
+    """Change journal and runs as if the first trial had been made by `code`, and the second by the present code."""
 
     def change(entry):
         if "made_with" in entry.get("user_attr", {}):
             entry["user_attr"]["made_with"]["code"] = list(current_code() if entry["trial_id"] else code)
 
     edit_journal(journal(work), change)
+    for folder, (config, _) in runs_of("runs").items():
+        kws, torch, torchaudio = current_code() if config["seed"] else code
+        config["versions"] |= {"torch": torch, "torchaudio": torchaudio}
+        (folder / "config.json").write_text(json.dumps(config | {"code_version": kws}))
 
 
 def test_a_trial_made_by_other_code_is_named_and_run_again_on_demand(work, kws, path):
@@ -90,6 +94,25 @@ def test_the_record_of_another_host_is_trusted(work, kws, path):
     again = kws("sweep", path)
     assert again.status == 0 and "without a run folder" not in again.out and "2 of 2 trials finished" in again.out
     assert not runs_of("runs")
+
+
+def test_a_finished_run_with_the_same_settings_code_and_data_is_recognised_wherever_it_is(work, kws, path):
+    settings = ("--channels=8", "--batch_size=16", "--epochs=1", "--seed=3", "--study=single")
+    assert kws("train", *settings).status == 0  # not of a sweep
+    assert kws("train", *settings, "--seed=4", "--study=other").status == 0  # of another study
+    grown = kws("sweep", path, "--set", "seed=0,1,2,3")
+    assert grown.status == 0 and "4 of 4 trials finished" in grown.out
+    assert grown.out.count(" had finished before: ") == 3
+    runs = runs_of("runs")
+    assert sorted(config["seed"] for config, _ in runs.values()) == [0, 1, 2, 3, 4]
+    moved = kws("sweep", path, "--set", "seed=0,1,2,3", "--storage=shared.log")
+    assert moved.status == 0 and moved.out.count(" had finished before: ") == 4 and runs_of("runs") == runs
+    ids = {attributes["run_id"] for entry in map(json.loads, (work / "shared.log").read_text().splitlines())
+           if "run_id" in (attributes := entry.get("user_attr", {}))}  # fmt: skip
+    assert ids == {folder.name for folder, (config, _) in runs.items() if config["seed"] < 4}
+    shutil.rmtree(work / "data")
+    make_corpus(work / "data", seed=1)
+    assert "had finished before" not in kws("sweep", path, "--storage=new.log").out and len(runs_of("runs")) == 7
 
 
 def test_trials_made_with_other_data_are_run_again(work, kws, path):

@@ -160,9 +160,9 @@ def test_a_finished_sweep_is_not_run_again(work, kws):
     again = kws("sweep", path)
     assert again.status == 0 and "2 of 2 trials finished" in again.out
     assert {folder: (folder / "metrics.csv").stat().st_mtime_ns for folder in runs_of("runs")} == before
-    other = kws("sweep", path, "--set", "seed=0")  # another set is another sweep, not a mix
+    other = kws("sweep", path, "--set", "seed=0")  # another set is another sweep, but its run is there
     assert other.status == 0 and "1 of 1 trials finished" in other.out
-    assert len(runs_of("runs")) == 3 and len(list((work / "runs" / "sweeps").iterdir())) == 2
+    assert len(runs_of("runs")) == 2 and len(list((work / "runs" / "sweeps").iterdir())) == 2
 
 
 def test_random_and_bayes_end_at_run_cap_and_continue_with_count(work, kws):
@@ -170,12 +170,14 @@ def test_random_and_bayes_end_at_run_cap_and_continue_with_count(work, kws):
              "channels": {"values": [4, 8]}, "epochs": {"value": 1}}  # fmt: skip
     for method in ("random", "bayes"):
         path = write_sweep(work, specs, method=method, run_cap=3)
-        assert kws("sweep", path, "--set", f"run_dir={method}").status == 0
-        more = kws("sweep", path, "--set", f"run_dir={method}", "--count", 4)
+        assert kws("sweep", path, "--jobs=1", "--set", f"run_dir={method}").status == 0
+        more = kws("sweep", path, "--jobs=1", "--set", f"run_dir={method}", "--count", 4)
         assert more.status == 0 and "4 of 4 trials finished" in more.out
         configs = [config for config, _ in runs_of(method).values()]
         assert len(configs) == len({config["lr"] for config in configs}) == 4
         assert all(0.0005 <= config["lr"] <= 0.05 and config["channels"] in (4, 8) for config in configs)
+        moved = kws("sweep", path, "--jobs=1", "--set", f"run_dir={method}", "--count", 4, f"--storage={method}.log")
+        assert moved.status == 0 and moved.out.count(" had finished before: ") == 4  # the same draws, in order
 
 
 def test_status_prints_the_state_and_creates_nothing(work, kws):
