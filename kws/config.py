@@ -87,8 +87,8 @@ class Config:
     device: str = _setting("auto", "where to compute", choices=("auto", "cpu", "cuda", "mps"))
     threads: int = _setting(1, "CPU threads; results may differ in rounding with another number", 1, 1024)
     study: str = _setting("single", "the study that the run belongs to; W&B group")
-    project: str = _setting("kws", "W&B project")
-    entity: str = _setting("", "W&B entity; empty: the account's default")
+    project: str = _setting("", "W&B project; empty: $WANDB_PROJECT, else that of wandb init, else kws")
+    entity: str = _setting("", "W&B entity; empty: $WANDB_ENTITY, else that of wandb init, else the account's default")
     run_dir: str = _setting("runs", "the folder that run folders are written to")
 
     @property
@@ -233,13 +233,15 @@ def _check_together(config: Config) -> None:
         raise KwsError("unknown_synthetic: has no effect without the label _unknown_; add --unknown=true")
     if config.hop_length > config.n_fft:
         raise KwsError(f"hop_length: {config.hop_length} is larger than n_fft {config.n_fft}, so samples are skipped")
-    for name in ("data_dir", "run_dir", "project", "study"):
+    for name in ("data_dir", "run_dir", "study"):
         if not getattr(config, name).strip():
             raise KwsError(f"{name}: is empty; leave it out or give it a value")
     for name, longest in (("study", 64), ("project", 128), ("entity", 128)):  # the study is a W&B tag, too
         if len(getattr(config, name)) > longest:
             raise KwsError(f"{name}: has {len(getattr(config, name))} characters; W&B takes {longest} at most")
     for name in ("project", "entity"):
+        if getattr(config, name) != getattr(config, name).strip():
+            raise KwsError(f"{name}: {one_line(getattr(config, name))!r} begins or ends with a space")
         if any(character in getattr(config, name) for character in "/\\#?%:"):
             raise KwsError(f"{name}: {one_line(getattr(config, name))!r} has one of / \\ # ? % : which W&B refuses")
 

@@ -168,9 +168,10 @@ def _place(name: str, folder: Path, level: Level, fix: str) -> Check:
 
 
 def _wandb(config: Config) -> Iterator[Check]:
-    from kws.training.tracker import wandb_settings
+    from kws.training.wandb_account import wandb_settings
 
-    mode, address = wandb_settings()
+    settings = wandb_settings()
+    mode, address = settings.mode, settings.base_url
     if mode in ("offline", "dryrun"):
         yield Check("W&B mode", "ok", "offline: runs are recorded here; see wandb leet, kws report and wandb sync")
         return

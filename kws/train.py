@@ -12,7 +12,7 @@ from kws import errors
 from kws.config import Config
 from kws.errors import KwsError, NotResumable
 from kws.metrics import Row
-from kws.training import checkpoints, tracker, wandb_variables
+from kws.training import checkpoints, tracker, wandb_account, wandb_variables
 from kws.training.checkpoints import Checkpoint
 from kws.training.provenance import provenance
 from kws.training.run import Preempted, TrainingRun, prepare
@@ -55,7 +55,7 @@ def train(
     except OnlyAtWandb as error:
         if run_id:
             raise
-        new_id = tracker.replace_run_id()  # an agent's trial must not be lost
+        new_id = wandb_account.replace_run_id()  # an agent's trial must not be lost
         notify(f"{error}; starting again as run {new_id}")
         return start(new_id)
 
@@ -76,8 +76,9 @@ def _train(
     """Do the run of this id: as `train`. Raises OnlyAtWandb too."""
     started = time.perf_counter()
     with ThreadPoolExecutor(1) as thread:
-        thread.submit(tracker.start_service)  # its errors are ignored here: Tracker meets and reports them
+        thread.submit(wandb_account.wandb_settings)  # its errors are reported below
         context = prepare(config, notify)
+        config = wandb_account.in_project(config)
         record = provenance(config, run_id, sweep_id, context.data_info, str(context.device), concurrent_jobs)
 
     requeued = "WANDB_SWEEP_ID" in os.environ or os.environ.get("WANDB_RESUME") in ("allow", "must", "auto")
@@ -91,7 +92,8 @@ def _train(
             return checkpoints.restore(folder, config, context.model, context.corpus.fingerprint)
 
         checkpoint = restore()
-        wandb_run = tracker.Tracker(config, run_id, record, resume or requeued, notify)
+        offline = sweep_id is not None  # a trial of kws sweep
+        wandb_run = tracker.Tracker(config, run_id, record, resume or requeued, notify, offline)
         try:
             if wandb_run.config != config:  # the config of an agent or of a resumed run has precedence
                 config = wandb_run.config

@@ -14,16 +14,17 @@ from kws.analysis.records import Progress, RunRecord, checked, finite_numbers
 from kws.errors import KwsError
 from kws.formatting import one_line
 from kws.training import run_folder
+from kws.training.wandb_account import access_problem
 from kws.training.wandb_variables import temporary_wandb_dir
 
 READERS = 16  # runs read at once: reading one is mostly waiting. W&B's client sends ten requests at once
-_WANDB_PATH = re.compile(r"^([\w.-]+)/([\w. -]+?)(?:/(?:sweeps/)?([\w-]+))?$")
+_WANDB_PATH = re.compile(r"([\w.-]+)/([^/\\#?%:]+)(?:/(?:sweeps/)?([\w-]+))?")  # of a project all that W&B allows
 R = TypeVar("R")
 
 
 def wandb_path(source: str | Path) -> tuple[str, str, str | None] | None:
     """Return (entity, project, sweep id or None) of a W&B path, None for anything else, such as a folder with runs."""
-    path = _WANDB_PATH.match(str(source))
+    path = _WANDB_PATH.fullmatch(str(source))
     if not path or str(source).startswith(".") or run_folder.find_run_folders(Path(source)):
         return None
     return path[1], path[2], path[3]
@@ -37,9 +38,9 @@ def read_project(entity: str, project: str, sweep_id: str | None, progress: Prog
     import wandb
 
     path = "/".join(filter(None, (entity, project, sweep_id)))
-    if not wandb.login(prompt=False, verify=False):
+    if problem := access_problem():
         here = "the folder of this name has no run" if Path(path).is_dir() else "there is no folder of this name either"
-        raise KwsError(f"W&B {path}: not logged in; run wandb login or set WANDB_API_KEY ({here})")
+        raise KwsError(f"W&B {path}: {problem} ({here})")
 
     def connect() -> Any:
         return _with_retries(path, wandb.Api, timeout=60)

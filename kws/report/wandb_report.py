@@ -16,6 +16,7 @@ from kws.errors import KwsError
 from kws.formatting import one_line
 from kws.report.content import METHODS
 from kws.report.markdown import comparison_table, differences_table
+from kws.training.wandb_account import access_problem
 
 if TYPE_CHECKING:
     import wandb
@@ -54,11 +55,11 @@ def publish(studies: Sequence[Study], entity: str, project: str) -> dict[str, st
         workspaces = import_module("wandb_workspaces.workspaces")
     except ImportError as error:
         raise KwsError("--publish needs wandb-workspaces; run: pip install 'wandb[workspaces]'") from error
+    if problem := access_problem():
+        raise KwsError(f"{where}: {problem}")
     try:
-        if not wandb.login(prompt=False, verify=False):
-            raise KwsError(f"{where}: no account is configured; run wandb login or set WANDB_API_KEY")
         api = wandb.Api(timeout=60)
-        entity = entity or api.default_entity or ""
+        entity = entity or api.settings["entity"] or api.default_entity or ""
         existing = _existing_report(api, entity, project)
         workspace = _workspace(workspaces, entity, project, existing)
         workspace.sections = [

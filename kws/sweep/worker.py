@@ -61,7 +61,6 @@ def run_trial(
     Sends a Message through `connection` after each epoch, and before exiting with FAILED. Output goes to `log_path`.
     """
     os.chdir(directory)
-    os.environ.setdefault("WANDB_MODE", "offline")
     threading.Thread(target=_exit_with_parent, daemon=True).start()
     try:
         log = _redirect_output(log_path)

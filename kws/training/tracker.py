@@ -1,5 +1,6 @@
 """W&B logging for one run."""
 
+import json
 import os
 import shutil
 import tempfile
@@ -11,13 +12,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from kws import metrics
-from kws.config import SETTINGS, Config, resolve
+from kws.config import Config, resolve
 from kws.errors import KwsError, NotResumable
 from kws.files import write_atomically
 from kws.formatting import one_line
 from kws.metrics import Row
 from kws.training import wandb_variables
 from kws.training.run_folder import BEST_CHECKPOINT, LAYERS_HEADER
+from kws.training.wandb_account import OFFLINE, REJECTED, choose_mode, reading, stored_run, wandb_settings
 
 if TYPE_CHECKING:
     import wandb
@@ -27,8 +29,8 @@ if TYPE_CHECKING:
     from kws.training.evaluation import Curve, Evaluation
     from kws.training.provenance import Provenance
 
+LONGEST_NAME = 128  # characters that W&B's server accepts
 INIT_TIMEOUT_S = 30  # then the run continues offline; WANDB_INIT_TIMEOUT changes it
-READ_TIMEOUT_S = 30
 STOPPED = """query RunStoppedStatus($entity: String, $project: String, $run: String!) {
     project(name: $project, entityName: $entity) { run(name: $run) { stopped } } }"""
 STOPPED_TIMEOUT_S = 5
@@ -45,18 +47,28 @@ class Tracker:
     """
 
     def __init__(
-        self, config: Config, run_id: str, record: "Provenance", resume: bool, notify: Callable[[str], None]
+        self,
+        config: Config,
+        run_id: str,
+        record: "Provenance",
+        resume: bool,
+        notify: Callable[[str], None],
+        offline: bool = False,
     ) -> None:
+        """Start the run; `offline`: unless W&B's variables or settings files say otherwise."""
         self._notify = notify
-        self._patience_s = (
-            wandb_variables.finish_timeout() / 2
-        )  # for tables and model; W&B's client waits as long for the rest
-        self._run = self._init(config, run_id, record, resume)
+        # For tables and model; W&B's client waits as long for the rest.
+        self._patience_s = wandb_variables.finish_timeout() / 2
+        mode = choose_mode(offline, notify)
+        resume = resume and mode != "disabled"
+        self.epochs = _earlier_epochs(run_id) if resume else 0
+        self._stored = stored_run(config, run_id) if resume and mode not in OFFLINE else None
+        self._run = self._init(config, run_id, record, resume, mode)
         self._enabled = not self._run.disabled
-        offline = bool(self._run.offline)
-        self.url = self._run.url if self._enabled and not offline else None
-        self.sync_dir = str(self._run.sync_dir) if self._enabled and offline else None
-        self.epochs = self._epochs_at_wandb() if self._enabled else 0
+        self.url = self._run.url if self._enabled and not self._run.offline else None
+        self.sync_dir = str(self._run.sync_dir) if self._enabled and self._run.offline else None
+        if self.url:
+            self.epochs = self._epochs_at_wandb()
         try:
             self.config = resolve(("run.config", dict(self._run.config)))
             if self.config != config:
@@ -68,78 +80,58 @@ class Tracker:
         self._run.define_metric(metrics.EPOCH, hidden=True)
         self._run.define_metric("*", step_metric=metrics.EPOCH)
 
-    def _init(self, config: Config, run_id: str, record: "Provenance", resume: bool) -> "wandb.Run":
+    def _init(self, config: Config, run_id: str, record: "Provenance", resume: bool, mode: Any) -> "wandb.Run":
         import wandb
 
-        mode = self._mode()
+        tags = wandb_variables.tags()
         arguments: dict[str, Any] = {
-            "project": _project(config),
+            "project": config.project,
             "entity": config.entity or None,
             "id": run_id,
-            "name": os.environ.get("WANDB_NAME") or config.run_name,
-            "group": os.environ.get("WANDB_RUN_GROUP") or config.study,
-            "tags": [config.study, config.data, *filter(None, os.environ.get("WANDB_TAGS", "").split(","))],
             "config": config.as_dict() | record,
             "resume": "allow" if resume else None,
         }
-        settings: dict[str, Any] = {"quiet": True, "silent": mode in ("offline", "dryrun")}
+        if self._stored:  # a person may have changed them
+            arguments |= {name: getattr(self._stored, name) for name in ("name", "notes", "group", "tags")}
+        elif not self.epochs:
+            arguments["name"] = _shortened(os.environ.get("WANDB_NAME") or config.run_name)
+            arguments["group"] = _shortened(os.environ.get("WANDB_RUN_GROUP") or config.study)
+            arguments["tags"] = list(dict.fromkeys([config.study, config.data, *tags]))
+        settings: dict[str, Any] = {"quiet": True, "silent": mode in OFFLINE}
         settings |= {"finish_timeout": self._patience_s, "finish_timeout_raises": True}
         if "WANDB_INIT_TIMEOUT" not in os.environ:
             settings["init_timeout"] = INIT_TIMEOUT_S
         try:
             return wandb.init(**arguments, mode=mode, settings=wandb.Settings(**settings))
         except (wandb.errors.UsageError, ValueError) as error:
-            raise KwsError(f"W&B rejects its settings ({one_line(error, 200)}); check the WANDB_ variables") from error
+            raise KwsError(REJECTED.format(one_line(error, 200))) from error
         except OSError as error:
             raise KwsError(f"W&B cannot write its log ({error}); set WANDB_DIR to a writable folder") from error
         except wandb.errors.CommError as error:
-            self._notify(
-                f"W&B is unreachable ({one_line(error, 200)}): the run continues offline; "
-                "upload it later with: wandb sync"
-            )
+            problem = "is unreachable" if "timed out" in str(error).lower() else "refuses the run"
+            reason = f"W&B {problem} ({one_line(error, 200)})"
+            self._notify(f"{reason}: the run continues offline; upload it later with: wandb sync")
             wandb.teardown()  # the service still holds the run id of the failed attempt
             return wandb.init(**arguments, mode="offline", settings=wandb.Settings(**settings | {"silent": True}))
-
-    def _mode(self) -> Any:
-        """Return $WANDB_MODE; where that is not set, None (online) with an account to log in with, else "offline"."""
-        import wandb
-
-        if "WANDB_MODE" in os.environ:
-            return os.environ["WANDB_MODE"]
-        try:
-            # Not verified: that would be one more request, and init verifies the key anyway.
-            if wandb.login(prompt=False, verify=False):
-                return None
-            reason = "no W&B account is set up"
-        except wandb.errors.AuthenticationError as error:
-            reason = f"W&B rejects the configured key ({one_line(error, 200)})"
-        self._notify(f"{reason}: the run is recorded offline (log in with: wandb login)")
-        return "offline"
 
     def _epochs_at_wandb(self) -> int:
         """Return the last epoch in the history of a resumed run. Where it cannot be read: the number of its rows."""
         rows: int = self._run.starting_step  # the tables of a finished run are in a row of their own
-        if rows:
-            with _reading():
-                stored = self._stored_run().scan_history(keys=[metrics.EPOCH, metrics.VAL_ACCURACY])
+        if rows and self._stored:
+            with reading():
+                stored = self._stored.scan_history(keys=[metrics.EPOCH, metrics.VAL_ACCURACY])
                 return int(max((row[metrics.EPOCH] for row in stored), default=0))
         return rows
 
     def download(self, path: Path) -> None:
         """Download the file of this name that an earlier process uploaded. Raises NotResumable if that fails."""
-        with _reading(), tempfile.TemporaryDirectory() as folder:
-            for file in self._stored_run().files(names=[path.name]):
+        with reading(), tempfile.TemporaryDirectory() as folder:
+            for file in self._stored.files(names=[path.name]) if self._stored else ():
                 file.download(root=folder, replace=True)
                 with write_atomically(path) as temporary:
                     shutil.copy(Path(folder, path.name), temporary)
                 return
         raise NotResumable(f"W&B has no {path.name} of it")
-
-    def _stored_run(self) -> Any:
-        import wandb
-
-        with wandb_variables.temporary_wandb_dir():
-            return wandb.Api(timeout=READ_TIMEOUT_S).run(self._run.path)
 
     def log(self, row: Row) -> None:
         """Log the row of one epoch, unless the resumed W&B run already has it."""
@@ -201,13 +193,13 @@ class Tracker:
     def stopped_on_wandb(self) -> bool:
         """Return whether the run was stopped on W&B: the client and the agent pass it on as a signal."""
         import requests
-        import wandb
 
-        for _ in range(2 if self.url else 0):  # the public API has no such field
-            with _reading():
-                run = {"entity": self._run.entity, "project": self._run.project, "run": self._run.id}
-                login = "api", wandb.Api(timeout=STOPPED_TIMEOUT_S).api_key or ""
-                address, sent = f"{self._run.settings.base_url}/graphql", {"query": STOPPED, "variables": run}
+        settings = self._run.settings
+        run = {"entity": self._run.entity, "project": self._run.project, "run": self._run.id}
+        for _ in range(2 if self.url else 0):  # not in W&B's public API
+            with reading():
+                address, login = f"{settings.base_url}/graphql", ("api", settings.api_key or "")
+                sent = {"query": STOPPED, "variables": run}
                 answer = requests.post(address, json=sent, auth=login, timeout=STOPPED_TIMEOUT_S)
                 answer.raise_for_status()
                 return '"stopped":true' in answer.text.replace(" ", "")
@@ -235,34 +227,23 @@ class Tracker:
             _within(STOP_S, wandb.teardown, folder)  # else Python waits for the uploads when it exits
 
 
-def replace_run_id() -> str:
-    """Replace $WANDB_RUN_ID, the only id that W&B's client accepts in an agent's process; return the new id."""
-    import wandb
+def _earlier_epochs(run_id: str) -> int:
+    """Return the last epoch in the run's earlier logs on this machine. Offline ones that were not synced are removed.
 
-    os.environ["WANDB_RUN_ID"] = wandb_variables.random_run_id()
-    wandb.teardown()  # it has read the environment already
-    return os.environ["WANDB_RUN_ID"]
-
-
-def start_service() -> None:
-    """Start W&B's background service, for which `wandb.init` would wait a fifth of a second."""
-    import wandb
-
-    wandb.setup()
-
-
-def wandb_settings() -> tuple[str, str]:
-    """Return W&B's mode and server address, from the environment, its settings files and its defaults."""
-    import wandb
-
-    settings = wandb.setup().settings
-    return settings.mode, settings.base_url
+    The log that follows holds their epochs too: W&B would show them twice.
+    """
+    last = 0
+    for log in Path(wandb_settings().wandb_dir).glob(f"*run-????????_??????-{run_id}"):
+        if log.name.startswith("offline") and not (log / f"run-{run_id}.wandb.synced").exists():
+            shutil.rmtree(log, ignore_errors=True)
+            continue
+        with suppress(OSError, ValueError, KeyError):  # a killed run has no summary
+            last = max(last, json.loads((log / "files" / "wandb-summary.json").read_text())[metrics.EPOCH])
+    return last
 
 
-def _project(config: Config) -> str:
-    """Return the W&B project: the setting, or $WANDB_PROJECT if the setting has its default value."""
-    chosen = config.project != SETTINGS["project"].default
-    return config.project if chosen else os.environ.get("WANDB_PROJECT") or config.project
+def _shortened(name: str) -> str:
+    return name if len(name) <= LONGEST_NAME else f"{name[:88]}…{name[-39:]}"
 
 
 def _within(seconds: float, log: Callable[[], object], staging: str) -> bool:
@@ -282,16 +263,6 @@ def _within(seconds: float, log: Callable[[], object], staging: str) -> bool:
     if raised:
         raise raised[0]
     return not thread.is_alive()
-
-
-@contextmanager
-def _reading() -> Iterator[None]:
-    """Ignore that W&B cannot be read."""
-    import requests
-    import wandb
-
-    with suppress(wandb.errors.Error, requests.RequestException, ValueError, OSError):
-        yield
 
 
 @contextmanager

@@ -27,6 +27,14 @@ def check_mode() -> None:
         raise KwsError(f"WANDB_MODE is {one_line(mode)!r}, but must be one of {', '.join(MODES)}")
 
 
+def tags() -> list[str]:
+    """Return the tags of $WANDB_TAGS, and remove empty ones from it: W&B's client would not start."""
+    found = [tag.strip() for tag in os.environ.pop("WANDB_TAGS", "").split(",") if tag.strip()]
+    if found:
+        os.environ["WANDB_TAGS"] = ",".join(found)
+    return found
+
+
 def agent_config(config: Config) -> Config:
     """Return `config` with the settings that a W&B agent passes in a file, if there is one.
 

@@ -259,7 +259,8 @@ def test_without_an_account_one_line_says_how_to_log_in(online, tmp_path):
     server, folder = online
     got = call(server, folder, READ, "tester/words", HOME=str(tmp_path), WANDB_API_KEY="")
     assert got == (
-        "W&B tester/words: not logged in; run wandb login or set WANDB_API_KEY (there is no folder of this name either)"
+        "W&B tester/words: no account is configured; run wandb login or set WANDB_API_KEY "
+        "(there is no folder of this name either)"
     )
     assert json.dumps(got)
 

@@ -189,6 +189,8 @@ class State(SweepOperations, ArtifactOperations):
     def UpsertBucket(self, v):
         by_storage_id = {run.storage_id: run for run in self.runs.values()}
         run = by_storage_id.get(v.get("id")) or self.runs.get(v.get("name"))
+        if len(v.get("displayName") or "") > 128 or "" in (v.get("tags") or []):
+            raise Refused("a name has at most 128 characters, a tag at least one")
         inserted = run is None
         if run is None:
             name = v.get("name") or self._id()

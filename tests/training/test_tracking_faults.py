@@ -35,25 +35,54 @@ def server():
 
 
 def sync(server, folder, run_id):
-    """Upload the log of a run with `wandb sync`, the offline one if there are two; return its path."""
-    log = min((folder / "wandb").glob(f"*run-*-{run_id}"))
+    """Upload the offline logs of a run with `wandb sync`, or else its online one; return the path of the first."""
+    logs = sorted((folder / "wandb").glob(f"offline-run-*-{run_id}")) or list(
+        (folder / "wandb").glob(f"run-*-{run_id}")
+    )
     subprocess.run(
-        [sys.executable, "-m", "wandb", "sync", "--include-online", str(log)],
+        [sys.executable, "-m", "wandb", "sync", "--include-online", *map(str, logs)],
         cwd=folder,
         check=True,
         timeout=100,
         env=training.environment(server, folder),
         capture_output=True,
     )
-    return log
+    return logs[0]
 
 
-def test_wandb_variables_for_project_and_tags_are_used(server, folder):
-    variables = {"WANDB_PROJECT": "mine", "WANDB_TAGS": "first,second"}
-    training.train(server, folder, "--epochs=1", **variables, WANDB_RUN_ID="own")
-    training.train(server, folder, "--epochs=1", "--project=asked", **variables, WANDB_RUN_ID="asked")
-    assert [server.runs[name].project for name in ("own", "asked")] == ["mine", "asked"]
+def test_wandb_variables_and_settings_files_apply_where_no_flag_is_given(server, folder):
+    (folder / "wandb").mkdir(exist_ok=True)
+    settings = folder / "wandb" / "settings"
+    variables = {"WANDB_PROJECT": "mine", "WANDB_TAGS": "first,,second, single "}
+    try:
+        settings.write_text("[default]\nproject = filed\n")  # by wandb init
+        training.train(server, folder, "--epochs=1", **variables, WANDB_RUN_ID="own")
+        training.train(server, folder, "--epochs=1", "--project=kws", **variables, WANDB_RUN_ID="asked")
+        training.train(server, folder, "--epochs=1", WANDB_TAGS="", WANDB_RUN_ID="filed")
+        settings.write_text("[default]\nmode = disabled\n")  # by wandb disabled
+        printed = training.train(server, folder, "--epochs=1", WANDB_RUN_ID="none")
+    finally:
+        settings.unlink()
+    names = {"own": "mine", "asked": "kws", "filed": "filed"}
+    assert {name: run.project for name, run in server.runs.items()} == names
+    for name, project in names.items():
+        assert training.read(folder / "runs" / name, "config.json")["project"] == project
     assert server.runs["own"].tags == ["single", "speech_commands", "first", "second"]
+    assert server.runs["filed"].tags == ["single", "speech_commands"]
+    assert "kws: " not in printed and not list((folder / "wandb").glob("*run*-none"))
+
+
+def test_a_name_longer_than_wandb_takes_is_shortened_and_a_refusal_is_called_one(server, folder):
+    flags = "--epochs=1", "--study=long", "--kernel_size=3", "--shift_ms=12.5", "--gain_db=2.5", "--lr_gamma=0.125"
+    flags += "--noise_prob=0.125", "--noise_level=0.125", "--speed_perturb=0.125", "--time_mask_ms=12.5", "--seed=1234"
+    training.train(server, folder, *flags, WANDB_RUN_ID="long")
+    name, shown = training.read(folder / "runs" / "long", "config.json")["run_name"], server.runs["long"].display_name
+    assert len(name) > 128 == len(shown) and shown.startswith(name[:80]) and shown.endswith("-s1234")
+    server.state.UpsertBucket = lambda v: server.state.answer("query refused { x }", {})
+    printed = training.train(server, folder, "--epochs=1", WANDB_RUN_ID="refused")
+    [line] = [line for line in printed.splitlines() if line.startswith("kws: ")]
+    assert line.startswith("kws: W&B refuses the run (unknown operation refused): the run continues offline")
+    assert server.unknown.pop() == "refused"
 
 
 def test_a_synced_offline_run_equals_an_online_run(server, folder):
@@ -148,12 +177,40 @@ def test_a_result_is_recorded_before_it_is_uploaded_and_a_signal_ends_the_waitin
     assert run.files["predictions.csv"] == (run_folder / "predictions.csv").read_bytes()
 
 
-def test_a_finished_run_resumed_with_more_epochs_has_each_epoch_once(server, folder):
+def test_a_finished_run_resumed_with_more_epochs_has_each_epoch_once_and_keeps_its_names(server, folder):
     training.train(server, folder, "--epochs=2", WANDB_RUN_ID="longer")
-    training.train(server, folder, "--resume=longer", "--epochs=4")
-    run = server.runs["longer"]
+    run, names = server.runs["longer"], ("renamed", "a note", "regrouped", ["good"])
+    run.display_name, run.notes, run.group, run.tags = names
+    training.train(server, folder, "--resume=longer", "--epochs=4", WANDB_NOTES="another", WANDB_TAGS="bad")
     assert run.resumed == 1
+    assert (run.display_name, run.notes, run.group, run.tags) == names
+    run.display_name, run.group, run.tags = training.read(folder / "runs" / "longer", "config.json")["run_name"], "", []
+    run.group, run.tags = "single", ["single", "speech_commands"]
     training.assert_uploaded(server, folder / "runs" / "longer", epochs=4)
+
+
+@pytest.mark.parametrize("modes", ("offline offline", "offline online", "offline sync offline", "online offline"))
+def test_a_run_interrupted_and_resumed_has_one_history_on_wandb(server, folder, modes):
+    first, *synced, second = modes.split()
+    run_id = "then-" + "".join(word[1] for word in modes.split())
+    process = training.start(server, folder, "--epochs=300", WANDB_RUN_ID=run_id, WANDB_MODE=first)
+    training.wait_for_epochs(folder / "runs" / run_id, 3, process)
+    process.kill() if modes == "offline offline" else process.terminate()
+    process.communicate(timeout=60)
+    epochs = len(training.rows(folder / "runs" / run_id)) + 2
+    if synced:
+        sync(server, folder, run_id)
+    if first == "online" or synced:
+        server.runs[run_id].display_name = "renamed"
+    training.train(server, folder, f"--resume={run_id}", f"--epochs={epochs}", WANDB_MODE=second)
+    if second == "offline":
+        sync(server, folder, run_id)
+    run = server.runs[run_id]
+    assert [row["epoch"] for row in run.rows if "train/loss" in row] == list(range(1, epochs + 1))
+    assert (run.state, run.gaps, run.rewritten) == ("finished", [], [])
+    assert run.summary["test/accuracy"] == training.read(folder / "runs" / run_id, "summary.json")["test/accuracy"]
+    assert (run.display_name == "renamed") == (first == "online" or bool(synced))
+    assert (run.group, run.tags) == ("single", ["single", "speech_commands"])
 
 
 def test_a_resume_without_the_epochs_that_wandb_has_is_an_error(server, folder):

@@ -272,7 +272,9 @@ def test_without_an_account_the_run_is_offline_with_a_notice(kws_process, work, 
     monkeypatch.delenv("WANDB_MODE")
     done = kws_process("train", *TINY, f"--data_dir={data_dir}")
     assert done.status == 0
-    assert done.notices == ["kws: no W&B account is set up: the run is recorded offline (log in with: wandb login)"]
+    assert done.notices == [
+        "kws: W&B: no account is configured; run wandb login or set WANDB_API_KEY; the run is recorded offline"
+    ]
     assert read(only_run(work), "summary.json")["state"] == "finished"
     assert len(list((work / "wandb").glob("offline-run-*"))) == 1
 

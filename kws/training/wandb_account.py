@@ -1,0 +1,103 @@
+"""W&B's settings and account: mode, project, entity, access, and what W&B has of a run."""
+
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from typing import TYPE_CHECKING, Any
+
+from kws.config import Config, resolve
+from kws.errors import KwsError
+from kws.formatting import one_line
+from kws.training import wandb_variables
+
+if TYPE_CHECKING:
+    import wandb
+
+DEFAULT_PROJECT = "kws"
+OFFLINE = ("offline", "dryrun")
+READ_TIMEOUT_S = 30
+REJECTED = "W&B rejects its settings ({}); check the WANDB_ variables"
+
+
+def wandb_settings() -> "wandb.Settings":
+    """Return the settings of W&B's client, from its variables, settings files and defaults. Starts its service.
+
+    Raises KwsError if one of them is not valid.
+    """
+    import wandb
+
+    wandb_variables.tags()
+    try:
+        return wandb.setup().settings
+    except (wandb.errors.UsageError, ValueError) as error:
+        raise KwsError(REJECTED.format(one_line(error, 200))) from error
+
+
+def choose_mode(offline: bool, notify: Callable[[str], None]) -> Any:
+    """Return W&B's mode: $WANDB_MODE, else that of its settings files, else "offline" if asked for or needed."""
+    mode = os.environ.get("WANDB_MODE") or wandb_settings().mode
+    if "WANDB_MODE" in os.environ or mode != "online":
+        return mode
+    if not offline and (problem := access_problem()):
+        notify(f"W&B: {problem}; the run is recorded offline")
+        offline = True
+    return "offline" if offline else mode
+
+
+def access_problem() -> str | None:
+    """Return why W&B cannot be used, and what to do; None if it can. Nothing is asked or sent."""
+    import wandb
+
+    mode = wandb_settings().mode
+    if mode in (*OFFLINE, "disabled"):
+        return f"its mode is {mode} here; run wandb online or unset WANDB_MODE"
+    try:
+        # Not verified: that would be one more request, and init verifies the key anyway.
+        if wandb.login(prompt=False, verify=False):
+            return None
+        return "no account is configured; run wandb login or set WANDB_API_KEY"
+    except wandb.errors.AuthenticationError as error:
+        return f"the configured key is rejected ({one_line(error, 200)}); run wandb login --relogin"
+
+
+def in_project(config: Config) -> Config:
+    """Return `config` with its W&B project and entity: as set, else from W&B's variables, else its settings files.
+
+    W&B's server has given the variables to an agent's trial, and its client ignores the settings then.
+    """
+    known = wandb_settings()
+    first, second = (known, config) if known.sweep_id else (config, known)
+    found = {name: getattr(first, name) or getattr(second, name) or "" for name in ("project", "entity")}
+    found["project"] = found["project"] or DEFAULT_PROJECT
+    return resolve(("settings", config.as_dict()), ("W&B's variables and settings files", found))
+
+
+def stored_run(config: Config, run_id: str) -> Any:
+    """Return the W&B run that is resumed, None if W&B has none that was started, or cannot be read."""
+    import wandb
+
+    place = {name: getattr(config, name) for name in ("project", "entity") if getattr(config, name)}
+    with reading():
+        run: Any = wandb.Api(place, timeout=READ_TIMEOUT_S).run(run_id)
+        return run if "run_id" in run.config else None  # an agent's trial is there before it is started
+    return None
+
+
+@contextmanager
+def reading() -> Iterator[None]:
+    """Ignore that W&B cannot be read."""
+    import requests
+    import wandb
+
+    failures = wandb.errors.Error, requests.RequestException, ValueError, OSError
+    with suppress(*failures), wandb_variables.temporary_wandb_dir():
+        yield
+
+
+def replace_run_id() -> str:
+    """Replace $WANDB_RUN_ID, the only id that W&B's client accepts in an agent's process; return the new id."""
+    import wandb
+
+    os.environ["WANDB_RUN_ID"] = wandb_variables.random_run_id()
+    wandb.teardown()  # it has read the environment already
+    return os.environ["WANDB_RUN_ID"]
