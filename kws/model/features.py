@@ -6,6 +6,7 @@ from torch import Tensor, nn
 from kws.data.torchaudio_import import torchaudio
 
 LOG_OFFSET = 1e-6  # keeps silence finite: log(0 + 1e-6) = -13.8
+PAD_MODES = ("reflect", "constant", "replicate", "circular")  # torch.stft's
 
 
 class LogMelFilterBanks(nn.Module):
@@ -15,12 +16,14 @@ class LogMelFilterBanks(nn.Module):
     `hann_window` and `mel_filters` (n_fft // 2 + 1, n_mels) are buffers: they move with `.to()`, and stay out of the
     state dict because the arguments determine them.
 
-    Args: as in torch.stft and torchaudio.functional.melscale_fbanks; `f_max_hz` None means samplerate / 2, `norm_mel`
+    Args: as in torch.stft and torchaudio.functional.melscale_fbanks; `f_max_hz` None means samplerate // 2, `norm_mel`
     is None or "slaney", `power` the exponent of the magnitude (1.0 amplitude, 2.0 power). `normalize_stft` is
-    torchaudio's `normalized`: True divides by the window's norm, "frame_length" by sqrt(n_fft). `onesided` and
-    `return_complex` are torch.stft's; they change the spectrum's internal form, not the result.
+    torchaudio's `normalized`: True or "window" divides by the window's norm, "frame_length" by sqrt(n_fft). `onesided`
+    and `return_complex` are torch.stft's; they change the spectrum's internal form, not the result.
 
-    Raises ValueError where the arguments define no filter bank.
+    torch.export (with a batch of any size), torch.jit.script, torch.jit.trace and torch.func's vmap and grad work.
+
+    Raises ValueError where the arguments define no filter bank or name an unknown padding or normalisation.
     """
 
     hann_window: Tensor
@@ -48,11 +51,19 @@ class LogMelFilterBanks(nn.Module):
             raise ValueError("n_fft, hop_length, n_mels and samplerate must be positive")
         if not power or power <= 0:
             raise ValueError("power must be a positive number: a complex spectrum has no mel filter banks")
-        f_max_hz = samplerate / 2 if f_max_hz is None else f_max_hz
+        if normalize_stft not in (False, True, "window", "frame_length"):
+            raise ValueError(f"normalize_stft must be False, True, 'window' or 'frame_length', not {normalize_stft!r}")
+        if pad_mode not in PAD_MODES:
+            raise ValueError(f"pad_mode must be one of {', '.join(PAD_MODES)}, not {pad_mode!r}")
+        f_max_hz = float(samplerate // 2) if f_max_hz is None else f_max_hz
         if not 0 <= f_min_hz < f_max_hz:
             raise ValueError(f"f_min_hz must be at least 0 and less than f_max_hz ({f_max_hz}), not {f_min_hz}")
         self.n_fft, self.samplerate, self.hop_length, self.n_mels = n_fft, samplerate, hop_length, n_mels
-        self.pad_mode, self.power, self.normalize_stft = pad_mode, power, normalize_stft
+        self.pad_mode, self.power = pad_mode, power
+        self.divides_by_norm, self.divides_by_sqrt_n_fft = (
+            normalize_stft in (True, "window"),
+            normalize_stft == "frame_length",
+        )
         self.onesided, self.center, self.return_complex = onesided, center, return_complex
         self.n_freqs = n_fft // 2 + 1
         mel_filters = torchaudio.functional.melscale_fbanks(
@@ -66,24 +77,31 @@ class LogMelFilterBanks(nn.Module):
         return 1 + (n_samples if self.center else n_samples - self.n_fft) // self.hop_length
 
     def forward(self, waveform: Tensor) -> Tensor:
-        """(batch, time) or (time,) in [-1, 1] to (batch, n_mels, n_frames) or (n_mels, n_frames)."""
-        clips = waveform if waveform.dim() > 1 else waveform[None]
+        """(..., time) in [-1, 1] to (..., n_mels, n_frames): a clip, a batch, or a batch with channels."""
+        clips = waveform.reshape(-1, waveform.shape[-1])
         log_mel = self.log(self.mel_power(clips)).transpose(1, 2)
-        return log_mel if waveform.dim() > 1 else log_mel[0]
+        return log_mel.reshape(waveform.shape[:-1] + log_mel.shape[-2:])
 
     def mel_power(self, waveform: Tensor, exact: bool = True) -> Tensor:
         """(batch, time) in [-1, 1] to the mel spectrum before the logarithm, (batch, n_frames, n_mels).
 
         If not `exact`, it is a quarter faster on a CPU, and its logarithm may differ from torchaudio's by 1e-6.
         """
+        if torch.jit.is_scripting() or _is_traced(waveform):  # type: ignore[attr-defined]
+            # One formula for all values, and any number of clips.
+            return torch.matmul(self._spectrum(waveform).abs().pow(self.power), self.mel_filters)
+        return self._mel_in_pieces(waveform, exact)
+
+    @torch.jit.unused
+    def _mel_in_pieces(self, waveform: Tensor, exact: bool) -> Tensor:
         # The spectra of a whole batch are so large that a CPU's allocator returns their memory to the system after each
         # batch, and the page faults cost more than the arithmetic. Pieces of 4 to 16 clips are equally fast.
         pieces = torch.split(waveform, 8) if waveform.device.type == "cpu" else (waveform,)
         return torch.cat([self._mel(self._spectrum(piece), exact) for piece in pieces])
 
     @staticmethod
-    def log(mel_power: Tensor) -> Tensor:
-        return (mel_power + LOG_OFFSET).log_()
+    def log(mel_power: Tensor, offset: float = LOG_OFFSET) -> Tensor:
+        return (mel_power + offset).log_()
 
     def _spectrum(self, waveform: Tensor) -> Tensor:
         """(clips, time) to complex (clips, n_frames, n_freqs)."""
@@ -94,14 +112,15 @@ class LogMelFilterBanks(nn.Module):
             waveform, center = torch.cat((before, waveform, after), dim=1), False
         spectrum = torch.stft(
             waveform, self.n_fft, self.hop_length, window=self.hann_window, center=center, pad_mode=self.pad_mode,
-            normalized=self.normalize_stft == "frame_length", onesided=self.onesided, return_complex=True,
+            normalized=self.divides_by_sqrt_n_fft, onesided=self.onesided, return_complex=True,
         )  # fmt: skip
         # The second half of a two-sided spectrum of a real signal mirrors the first.
         spectrum = spectrum[:, : self.n_freqs].transpose(1, 2)
-        if self.normalize_stft in (True, "window"):
+        if self.divides_by_norm:
             spectrum = spectrum / self.hann_window.square().sum().sqrt()
         return spectrum
 
+    @torch.jit.unused
     def _mel(self, spectrum: Tensor, exact: bool) -> Tensor:
         """Complex (clips, n_frames, n_freqs) to mel bands (clips, n_frames, n_mels)."""
         if self.power != 2 or spectrum.device.type != "cpu":
@@ -116,3 +135,10 @@ class LogMelFilterBanks(nn.Module):
         near_one = ((torch.matmul(power.detach(), self.mel_filters) - 1).abs() < 0.1).any(-1)
         power[near_one] = spectrum[near_one].abs().square()
         return torch.matmul(power, self.mel_filters)
+
+
+@torch.jit.unused
+def _is_traced(waveform: Tensor) -> bool:
+    """Return whether torch.export, torch.jit.trace or a transform of torch.func is recording operations."""
+    is_transformed: bool = torch._C._functorch.is_functorch_wrapped_tensor(waveform)
+    return is_transformed or torch._C._get_tracing_state() is not None or torch.compiler.is_compiling()

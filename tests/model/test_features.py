@@ -104,7 +104,7 @@ def test_a_waveform_too_short_to_be_reflected_is_an_error_as_in_torchaudio():
             layer(torch.zeros(1, 200))
 
 
-@pytest.mark.parametrize("samplerate", (8000, 22050, 44100))
+@pytest.mark.parametrize("samplerate", (8000, 11025, 11127, 22050, 44100))
 def test_equals_torchaudio_at_other_sample_rates(samplerate):
     layer = LogMelFilterBanks(samplerate=samplerate, n_mels=40)
     mel = torchaudio.transforms.MelSpectrogram(samplerate, n_fft=400, hop_length=160, n_mels=40)
@@ -137,6 +137,24 @@ def test_n_frames_is_the_number_of_frames(center, samples):
 def test_a_single_clip_gives_the_same_features_as_in_a_batch():
     layer, batch = LogMelFilterBanks(), SIGNALS["batch"].float()
     assert torch.allclose(torch.stack([layer(clip) for clip in batch]), layer(batch))
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning", "ignore::torch.jit.TracerWarning")
+def test_the_layer_can_be_exported_scripted_traced_and_transformed(tmp_path):
+    layer, batch = LogMelFilterBanks(), noise(3, RATE).float()
+    plain = layer(batch)
+    any_batch = {"waveform": {0: torch.export.Dim("batch", min=1, max=64)}}
+    exported = torch.export.export(layer, (batch[:2],), dynamic_shapes=any_batch).module()
+    for transformed in (
+        exported, torch.jit.script(layer), torch.jit.trace(layer, batch), torch.func.vmap(layer),
+        lambda clips: layer(clips[:, None])[:, 0],
+    ):  # fmt: skip
+        assert torch.allclose(transformed(batch), plain)
+    assert exported(torch.cat([batch] * 5)).shape[0] == 15
+    per_clip = torch.func.vmap(torch.func.grad(lambda clip: layer(clip).sum()))(batch)
+    batch.requires_grad_()
+    layer(batch).sum().backward()
+    assert torch.allclose(per_clip, batch.grad, rtol=1e-3, atol=1e-3)
 
 
 def test_buffers_move_with_the_layer_and_are_not_in_the_state_dict():
@@ -174,7 +192,7 @@ def test_gradients_stay_finite_in_silence():
 @pytest.mark.parametrize("wrong", (
     {"n_fft": 0}, {"hop_length": 0}, {"n_mels": 0}, {"samplerate": 0}, {"power": None}, {"power": 0.0}, {"power": -1.0},
     {"f_min_hz": 8000.0}, {"f_min_hz": -1.0}, {"f_max_hz": 10.0, "f_min_hz": 20.0}, {"mel_scale": "bark"},
-    {"norm_mel": "l2"},
+    {"norm_mel": "l2"}, {"normalize_stft": "frame_lenght"}, {"normalize_stft": None}, {"pad_mode": "reflected"},
 ), ids=str)  # fmt: skip
 def test_invalid_arguments_are_rejected(wrong):
     with pytest.raises(ValueError):
