@@ -18,7 +18,7 @@ EPILOG = "Every setting of a run is a flag of kws train, a key of its YAML file 
 PATH = os.path.expanduser  # the shell leaves the ~ in --out=~/report alone
 WANDB_FOLDERS = ("WANDB_DIR", "WANDB_CACHE_DIR", "WANDB_CONFIG_DIR", "WANDB_DATA_DIR", "WANDB_ARTIFACT_DIR")
 CLIPS_PER_UNKNOWN_WORD = 40
-DATA_DIR_HELP = "the folder that holds SpeechCommands/ (default: $KWS_DATA or data)"
+DATA_DIR_HELP = "the folder that holds SpeechCommands/ or your own WORD/*.wav (default: $KWS_DATA or data)"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -67,6 +67,7 @@ def _parser() -> _Parser:
     data = command("data", _data, "download, verify and cache Speech Commands, or generate the synthetic corpus")
     data.add_argument("--root", type=PATH, metavar="DIR", help=DATA_DIR_HELP)
     data.add_argument("--words", default="no,yes", help="the keywords, or yes-no, core10, all35 (default: no,yes)")
+    data.add_argument("--speaker_from", help="own recordings: pattern for the speaker in a file's name; see kws train")
     archive = "use this speech_commands_v0.02.tar.gz instead of the network"
     data.add_argument("--archive", type=PATH, metavar="FILE", help=archive)
     data.add_argument("--synthetic", action="store_true", help="generate a synthetic corpus with espeak-ng instead")
@@ -133,6 +134,7 @@ def _parser() -> _Parser:
 
     doctor = command("doctor", _doctor, "check what is installed, found and reachable, with suggested fixes")
     doctor.add_argument("--data_dir", type=PATH, metavar="DIR", help=DATA_DIR_HELP)
+    doctor.add_argument("--words", help="the two words (default: no,yes)")
     doctor.add_argument("--run_dir", type=PATH, metavar="DIR", help="the folder of run folders (default: runs)")
     return parser
 
@@ -151,6 +153,7 @@ def _data(options: argparse.Namespace) -> int:
 
     settings = {"words": options.words} | ({"data_dir": options.root} if options.root else {})
     settings |= {"data": "synthetic"} if options.synthetic else {}
+    settings |= {"speaker_from": options.speaker_from} if options.speaker_from is not None else {}
     config = resolve(("kws data", settings))
     for name, is_synthetic in (("archive", False), ("clips", True), ("seed", True), ("unknown_words", True)):
         if getattr(options, name) is not None and is_synthetic != options.synthetic:
@@ -175,7 +178,8 @@ def _data(options: argparse.Namespace) -> int:
             fetch(config.data_dir, config.words, options.archive, progress=advance)
     from kws.data.corpus import load
 
-    tables.corpus(load(config.data_dir, config.data, config.words, progress.notify), config)
+    corpus = load(config.data_dir, config.data, config.words, progress.notify, speaker_from=config.speaker_from)
+    tables.corpus(corpus, config)
     return 0
 
 
@@ -293,7 +297,7 @@ def _doctor(options: argparse.Namespace) -> int:
     from kws import doctor
     from kws.terminal.progress import console
 
-    given = {name: getattr(options, name) for name in ("data_dir", "run_dir") if getattr(options, name)}
+    given = {name: getattr(options, name) for name in ("data_dir", "run_dir", "words") if getattr(options, name)}
     checks = doctor.report(resolve(("kws doctor", given)))
     doctor.show(checks, console)
     return doctor.exit_status(checks)

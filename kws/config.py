@@ -3,9 +3,11 @@
 import difflib
 import math
 import os
+import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any
+from unicodedata import normalize
 
 from kws.errors import KwsError
 from kws.formatting import one_line
@@ -17,7 +19,7 @@ PROVENANCE_KEYS = (
     "concurrent_jobs", "started",
 )  # fmt: skip
 # Where and how a run is done. They are not part of its name; two runs that differ only in them should agree.
-NON_IDENTITY = ("data", "data_dir", "device", "threads", "study", "project", "entity", "run_dir")
+NON_IDENTITY = ("data", "data_dir", "speaker_from", "device", "threads", "study", "project", "entity", "run_dir")
 
 # The words of Speech Commands v0.02, and named sets of words.
 SPEECH_COMMANDS_WORDS = (
@@ -57,7 +59,12 @@ class Config:
     unknown_synthetic: bool = _setting(False, "also train _unknown_ with synthetic words (kws data --unknown_words)")
     silence: bool = _setting(False, "add the label _silence_: background noise and digital silence")
     data: str = _setting("speech_commands", "corpus", choices=("speech_commands", "synthetic"))
-    data_dir: str = _setting(lambda: os.environ.get("KWS_DATA") or "data", "the folder that holds SpeechCommands/")
+    data_dir: str = _setting(
+        lambda: os.environ.get("KWS_DATA") or "data", "the folder that holds SpeechCommands/ or WORD/*.wav"
+    )
+    speaker_from: str = _setting(
+        "(.+?)_nohash_", "regular expression for the speaker in a file's name; its first group, if it has one"
+    )
     resplit: bool = _setting(
         False, "re-split training and validation speakers by seed; the official test set is not used"
     )
@@ -227,13 +234,17 @@ def _check_together(config: Config) -> None:
             f"groups: {config.groups} does not divide the {config.channels} channels of the convolutions; "
             f"choose one of {', '.join(divisors)}"
         )
+    try:
+        re.compile(config.speaker_from)
+    except re.error as error:
+        raise KwsError(f"speaker_from: {one_line(config.speaker_from)!r} is no regular expression ({error})") from error
     if config.kernel_size % 2 == 0:
         raise KwsError(f"kernel_size: {config.kernel_size} is even; choose an odd one, so that frames stay centred")
     if config.unknown_synthetic and not config.unknown:
         raise KwsError("unknown_synthetic: has no effect without the label _unknown_; add --unknown=true")
     if config.hop_length > config.n_fft:
         raise KwsError(f"hop_length: {config.hop_length} is larger than n_fft {config.n_fft}, so samples are skipped")
-    for name in ("data_dir", "run_dir", "study"):
+    for name in ("data_dir", "speaker_from", "run_dir", "study"):
         if not getattr(config, name).strip():
             raise KwsError(f"{name}: is empty; leave it out or give it a value")
     for name, longest in (("study", 64), ("project", 128), ("entity", 128)):  # the study is a W&B tag, too
@@ -285,7 +296,7 @@ def _to_words(value: Any) -> tuple[str, ...]:
     if not isinstance(value, (list, tuple)):
         raise ValueError
     # YAML reads no as False. A word is the name of a folder in the data set.
-    words = tuple(_to_text(("no", "yes")[word] if isinstance(word, bool) else word) for word in value)
+    words = tuple(normalize("NFC", _to_text(("no", "yes")[word] if isinstance(word, bool) else word)) for word in value)
     names = all(word.isidentifier() and not word.startswith("_") for word in words)
     if not (names and 2 <= len(words) <= MOST_WORDS and len(set(words)) == len(words)):
         raise ValueError

@@ -14,7 +14,8 @@ from urllib.parse import urlsplit, urlunsplit
 
 from kws import __version__
 from kws.config import Config
-from kws.data.layout import FOLDERS, dataset_folder, diagnose, wav_sizes
+from kws.data.clips import Listing
+from kws.data.layout import FOLDERS, diagnose, locate
 from kws.errors import KwsError
 from kws.formatting import one_line
 from kws.machine import usable_cpus
@@ -51,6 +52,8 @@ def report(config: Config) -> list[Check]:
     for name, (examine, fix) in _EXAMINATIONS.items():
         try:
             checks += examine(config)
+        except KwsError as error:
+            checks.append(Check(name, "error", str(error)))
         except Exception as error:  # a broken package; W&B's message may quote a key
             detail = "" if name == "W&B" else f" ({one_line(error, 200)})"
             checks.append(Check(name, "error", f"the check failed: {type(error).__name__}{detail}", fix))
@@ -126,16 +129,18 @@ def _device(config: Config) -> Iterator[Check]:
 
 def _data(config: Config) -> Iterator[Check]:
     for data in FOLDERS:
-        folder = dataset_folder(config.data_dir, data)
-        problem, command = diagnose(folder, config.words) or (None, None)
+        folder = locate(config.data_dir, data, config.words)
+        found = diagnose(folder, config.words)
         wanted = data == config.data
-        if problem is None:
-            clips = ", ".join(f"{len(wav_sizes(folder / word)):,} {word}" for word in config.words)
+        if isinstance(found, Listing):
+            clips = ", ".join(f"{len(found.words[word]):,} {word}" for word in config.words)
             yield Check(f"data {data}", "ok", f"{clips} in {folder}")
-        elif wanted or folder.exists():
-            yield Check(f"data {data}", "error" if wanted else "warning", f"{folder} {problem}", command)
+            continue
+        problem, fix = found[0], found[1].removeprefix("run: ")
+        if wanted or folder.exists():
+            yield Check(f"data {data}", "error" if wanted else "warning", f"{folder} {problem}", fix)
         else:
-            text = f"none in {folder.parent.parent}; only --data={data} needs it ({command})"
+            text = f"none in {folder.parent.parent}; only --data={data} needs it ({fix})"
             yield Check(f"data {data}", "ok", text)
 
 

@@ -238,7 +238,8 @@ def no_lists(folder):
 
 def no_word(folder):
     (folder / "yes").rename(folder / "oui")
-    return f"data: {folder} is incomplete: there is no clip of 'yes'; {fix(folder)}"
+    # Other words are the user's own recordings: a download would not help.
+    return f"data: {folder} is incomplete: there is no clip of 'yes'; its words are: no, oui"
 
 
 def listed_clip_missing(folder):
@@ -261,24 +262,25 @@ def file_for_folder(folder):
     )
 
 
-def stereo(folder):
-    soundfile.write(first_clip(folder), np.zeros((16000, 2)), 16000, subtype="PCM_16")
-    return f"{first_clip(folder)}: has 2 channels, not one; mix it down or remove it"
-
-
-def other_rate(folder):
-    soundfile.write(first_clip(folder), np.zeros(8000), 8000, subtype="PCM_16")
-    return f"{first_clip(folder)}: has a sample rate of 8000, not 16000; resample or remove it"
-
-
 def too_long(folder):
-    soundfile.write(first_clip(folder), np.zeros(16001), 16000, subtype="PCM_16")
-    return f"{first_clip(folder)}: has 16001 samples; a clip has at most 16000 (one second)"
+    soundfile.write(first_clip(folder), np.zeros(160_001), 16000, subtype="PCM_16")
+    return f"{first_clip(folder)}: is longer than 10 s; cut or remove it"
 
 
-def floats(folder):
-    soundfile.write(first_clip(folder), np.zeros(16000), 16000, subtype="FLOAT")
-    return f"{first_clip(folder)}: has FLOAT samples, not PCM_16 (16-bit); convert or remove it"
+def not_finite(folder):
+    soundfile.write(first_clip(folder), np.full(16000, np.nan), 16000, subtype="FLOAT")
+    return f"{first_clip(folder)}: has samples that are not finite numbers; replace or remove it"
+
+
+def impossible_rate(folder):
+    soundfile.write(first_clip(folder), np.zeros(100), 3999, subtype="PCM_16")
+    return f"{first_clip(folder)}: has a sample rate of 3999; resample or remove it"
+
+
+def other_kind(folder):
+    path = first_clip(folder).with_suffix(".flac")
+    first_clip(folder).rename(path)
+    return f"{path}: is a WAV file; name it as one, or remove it"
 
 
 def cut_off(folder):
@@ -301,17 +303,16 @@ def noise_too_short(folder):
     )
 
 
-def noise_of_another_rate(folder):
-    path = folder / "_background_noise_" / "hum.wav"
-    soundfile.write(path, np.zeros(44100), 44100, subtype="PCM_16")
-    return f"{path}: has a sample rate of 44100, not 16000; resample or remove it"
-
-
 def listed_twice(folder):
     clip = (folder / "testing_list.txt").read_text().split()[0]
     with open(folder / "testing_list.txt", "a") as file:
         file.write(clip + "\n")
     return f"data: testing_list.txt of {folder} has {clip} twice; correct it"
+
+
+def list_in_latin_1(folder):
+    (folder / "testing_list.txt").write_bytes("no/zoë_nohash_0.wav\n".encode("latin-1"))
+    return f"data: {folder}/testing_list.txt is not UTF-8 text; save it as UTF-8"
 
 
 def listed_in_both(folder):
@@ -333,8 +334,9 @@ def lists_empty(folder):
 
 
 DATA = (
-    no_lists, no_word, listed_clip_missing, empty_clip, file_for_folder, stereo, other_rate, too_long, floats, cut_off,
-    not_audio, noise_too_short, noise_of_another_rate, listed_twice, listed_in_both, listed_outside, lists_empty,
+    no_lists, no_word, listed_clip_missing, empty_clip, file_for_folder, too_long, not_finite, impossible_rate,
+    other_kind, cut_off, not_audio, noise_too_short, listed_twice, list_in_latin_1, listed_in_both, listed_outside,
+    lists_empty,
 )  # fmt: skip
 
 

@@ -66,7 +66,7 @@ def test_a_hostile_cache_is_refused_and_made_again(work, data_dir, tmp_path, mon
     HOSTILE[kind](cache)
     said = []
     assert load(data_dir, notify=said.append).fingerprint == fingerprint
-    assert said == [f"cache {cache} is damaged (UnpicklingError); reading the clips again"]
+    assert len(said) == 1 and said[0].startswith(f"cache {cache} is damaged (") and "reading the clips again" in said[0]
     assert load(data_dir, notify=said.append) and len(said) == 1
     assert not (work / "hacked").exists()
 

@@ -17,7 +17,7 @@ from kws.analysis.decision import MARGIN, Decision, decide, mean_accuracy
 from kws.analysis.grouping import group_by_study, missing_configurations, varied_settings
 from kws.analysis.records import SPLITS, Excluded, Results, RunRecord
 from kws.analysis.statistics import Answers, Difference, Estimate, Plan, Speakers
-from kws.data.layout import speaker
+from kws.data.clips import speaker
 from kws.formatting import value_text
 from kws.training.provenance import Code
 from kws.training.run_folder import Predictions
@@ -228,7 +228,8 @@ def _tabulate(runs: list[RunRecord], of: Callable[[RunRecord], Predictions]) -> 
     answers = {run_id: np.full(len(clips), math.nan) for run_id in predictions}
     for run_id, found in predictions.items():
         answers[run_id][[columns[clip] for clip in found]] = [prediction.is_correct for prediction in found.values()]
-    return answers, np.unique([speaker(clip) for clip in clips], return_inverse=True)[1]
+    pattern = runs[0].config["speaker_from"]
+    return answers, np.unique([speaker(clip, pattern) or clip for clip in clips], return_inverse=True)[1]
 
 
 def _configurations(runs: list[RunRecord], parameters: list[str], choice: Table, test: Table) -> list[Configuration]:

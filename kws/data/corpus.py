@@ -1,37 +1,55 @@
-"""The data set: two words of Speech Commands, split by its own lists, verified, loaded into memory once."""
+"""The data set: the clips of the chosen words, split and verified, read once, then mapped from the cache."""
 
 import hashlib
+import io
+import json
 import os
+from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import combinations
 from pathlib import Path
-from typing import TypedDict
+from typing import Any, BinaryIO, TypedDict
+from unicodedata import normalize
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
-from kws.data.audio import N_SAMPLES, pad, read_clip, read_wav, to_float
-from kws.data.layout import FOLDERS, LISTS, NOISE_FOLDER, find, fix_command, speaker
+from kws.data.audio import LONGEST_NOISE_S, N_SAMPLES, pad, read_audio, read_clip, to_float
+from kws.data.clips import (
+    NOISE_FOLDER,
+    SPEAKER,
+    Listing,
+    Splits,
+    list_folder,
+    list_paths,
+    official_split,
+    some,
+    split_clips,
+    word_of,
+)
+from kws.data.layout import CLIPS, FOLDERS, OFFICIAL_NAME, find, fix_command
 from kws.data.torchaudio_import import torchaudio
 from kws.errors import KwsError
 from kws.files import write_atomically
 from kws.formatting import one_line
 
 SPEECH_COMMANDS = FOLDERS["speech_commands"]
-SPLITS = ("training", "validation", "testing")
-CACHE_FORMAT = 3
+CACHE_FORMAT = 4
+LENGTH_BYTES = 8  # of the size of the JSON text at the end of a cache
 
 Notify = Callable[[str], None]  # called with one-line notices for the user
 
 
 class SpeechCommandsWords(torchaudio.datasets.SPEECHCOMMANDS):  # type: ignore[misc]  # torchaudio has no types
-    """The clips of `words` in one subset of Speech Commands, as torchaudio's data set class splits them.
+    """The clips of `words` in one subset of Speech Commands, split as torchaudio's data set class does.
 
     Items are torchaudio's (waveform, sample_rate, word, speaker, utterance), but read by soundfile, since
     torchaudio.load needs torchcodec and a system FFmpeg, and zero-padded to (1, 16000) in [-1, 1).
 
-    `root` is made absolute first: older releases of torchaudio compared "data/no/x.wav" from the folder with
+    The split is that of split_clips: older releases of torchaudio compared "data/no/x.wav" from the folder with
     "./data/no/x.wav" from the lists, and so trained on the validation and test clips of a relative root.
     """
 
@@ -40,8 +58,10 @@ class SpeechCommandsWords(torchaudio.datasets.SPEECHCOMMANDS):  # type: ignore[m
     def __init__(
         self, root: str | Path, subset: str, words: Sequence[str] = ("no", "yes"), folder: str = SPEECH_COMMANDS
     ) -> None:
-        super().__init__(os.path.abspath(root), url=folder, subset=subset)
-        self._walker = sorted(path for path in self._walker if Path(path).parent.name in words)
+        super().__init__(os.path.abspath(root), url=folder)
+        place = Path(self._path)
+        clips = split_clips(place, list_folder(place, words).clips, words).clips[subset]
+        self._walker = [str(place / clip) for clip in clips if "_nohash_" in clip]  # whose names have all that items do
 
     @property
     def clips(self) -> list[str]:
@@ -56,21 +76,23 @@ class SpeechCommandsWords(torchaudio.datasets.SPEECHCOMMANDS):  # type: ignore[m
 
 @dataclass
 class Split:
-    """Clips of one split: waveforms (clips, 16000) int16, labels (clips,) float32, clips' paths."""
+    """Clips of one split: waveforms (clips, 16000) int16, labels (clips,) float32, clips' paths and speakers."""
 
     waveforms: Tensor
     labels: Tensor
     clips: list[str]
+    speaker_of: list[str] = field(default_factory=list)  # "" where it is unknown
 
     @property
     def speakers(self) -> set[str]:
-        return {speaker(clip) for clip in self.clips}
+        return {*self.speaker_of} - {""}
 
 
 class DataInfo(TypedDict):
-    """What a run's record says of its data: clips per split, speakers in all, and the data set's folder."""
+    """What a run's record says of its data: what they are, clips per split, known speakers, and their folder."""
 
     fingerprint: str
+    corpus: str
     synthetic: bool
     train: int
     val: int
@@ -81,7 +103,7 @@ class DataInfo(TypedDict):
 
 @dataclass
 class Corpus:
-    """The splits, the background noise (samples,) int16, and the fingerprint: a hash of all samples."""
+    """The splits, the background noise (samples,) int16, the fingerprint (a hash of all samples), and their origin."""
 
     training: Split
     validation: Split
@@ -89,11 +111,13 @@ class Corpus:
     noise: Tensor
     fingerprint: str
     folder: Path
+    name: str = "recordings"
 
     def info(self, synthetic: bool) -> DataInfo:
         """Return what a run's record says of its data."""
         return {
             "fingerprint": self.fingerprint,
+            "corpus": self.name,
             "synthetic": synthetic,
             "train": len(self.training.clips),
             "val": len(self.validation.clips),
@@ -103,52 +127,56 @@ class Corpus:
         }
 
 
-class _Content(TypedDict):
-    """A corpus as it is cached; the signature is of the files that it was read from."""
-
-    format: int
-    signature: str
-    waveforms: dict[str, Tensor]
-    clips: dict[str, list[str]]
-    noise: Tensor
-    fingerprint: str
-
-
-_kept: dict[Path, _Content] = {}  # by path of the cache
+Loaded = tuple[dict[str, Any], Tensor]  # what _write_samples returns; the samples that it wrote
+_kept: dict[Path, Loaded] = {}  # by path of the cache
 
 
 def load(
     data_dir: str | Path,
     data: str = "speech_commands",
     words: Sequence[str] = ("no", "yes"),
-    notify: Notify | None = None,
+    notify: Notify = lambda line: None,
     keep: bool = False,
+    speaker_from: str = SPEAKER,
 ) -> Corpus:
-    """Return the Corpus of `words` below `data_dir`, from the cache unless the files have changed since.
+    """Return the Corpus of `words` below `data_dir`, mapped from the cache unless the files have changed since.
 
     The cache is rebuilt when a file's name, size or time changed. keep: hold the samples for later calls, in this
     process and in those forked from it, until the files change. Raises KwsError, naming the files, where data are
     missing, incomplete or wrong.
     """
-    folder = find(data_dir, data, words)
-    _check_lists(folder)
-    signature = _signature(folder, words)
+    folder, listing = find(data_dir, data, words)
+    lists = [path.read_bytes() for path in list_paths(folder)]
+    signature = hashlib.sha256(repr((words, speaker_from, listing, lists)).encode(errors="replace")).hexdigest()
     cache = _cache_path(folder, words)
-    content = _kept.get(cache)
-    if content is None or content["signature"] != signature:
-        content = _read_cache(cache, signature, notify)
-    if content is None:
-        content = _read_corpus(folder, words, signature)
-        _write_cache(cache, content, notify)
-    splits = {}
-    for name in SPLITS:
-        clips = content["clips"][name]
-        labels = torch.tensor([words.index(clip.split("/")[0]) for clip in clips], dtype=torch.float32)
-        splits[name] = Split(content["waveforms"][name], labels, clips)
-    _verify(splits, folder, words)
+
+    def write(file: BinaryIO) -> dict[str, Any]:
+        content = _write_samples(file, folder, listing, words, speaker_from)
+        return content | {"format": CACHE_FORMAT, "signature": signature}
+
+    loaded = _kept.get(cache)
+    if loaded is None or loaded[0]["signature"] != signature:
+        loaded = _read_cache(cache, signature, notify)
+    if loaded is None:
+        _write_cache(cache, write, notify)
+        loaded = _read_cache(cache, signature, lambda line: None)
+    if loaded is None:  # a run does not depend on the cache: without it, each start reads the clips into memory
+        buffer = io.BytesIO()
+        loaded = write(buffer), torch.frombuffer(buffer.getbuffer(), dtype=torch.int16)
     if keep:
-        _kept[cache] = content
-    return Corpus(**splits, noise=content["noise"], fingerprint=content["fingerprint"], folder=folder)
+        _kept[cache] = loaded
+    content, samples = loaded
+    for notice in content["notices"]:
+        notify(f"{folder}: {notice}")
+    splits, first = {}, 0
+    for name, clips in content["clips"].items():
+        waveforms = samples[first : first + N_SAMPLES * len(clips)].view(-1, N_SAMPLES)
+        first += waveforms.numel()
+        labels = torch.tensor([words.index(word_of(clip)) for clip in clips], dtype=torch.float32)
+        splits[name] = Split(waveforms, labels, clips, [content["speakers"][clip] for clip in clips])
+    return Corpus(
+        **splits, noise=samples[first:], fingerprint=content["fingerprint"], folder=folder, name=content["name"]
+    )
 
 
 def cache_folder() -> Path:
@@ -160,103 +188,128 @@ def cache_folder() -> Path:
     return Path(path)
 
 
-def _read_corpus(folder: Path, words: Sequence[str], signature: str) -> _Content:
-    """Read every clip and noise recording into tensors; the fingerprint covers all of their samples and names."""
+def _write_samples(
+    file: BinaryIO, folder: Path, listing: Listing, words: Sequence[str], speaker_from: str
+) -> dict[str, Any]:
+    """Write the samples of the splits' clips and of the noise; return what they are, with a hash of all of them.
+
+    A file that cannot be read is an error in a folder with lists, which say what it has; elsewhere it is left out.
+    """
+    has_lists = bool(list_paths(folder))
+    left_out = {"no audio that kws reads": listing.others} if listing.others else {}
+    changes: Counter[str] = Counter()
     digest = hashlib.sha256()
-    waveforms, clips = {}, {}
-    for name in SPLITS:
-        clips[name] = SpeechCommandsWords(folder.parent.parent, name, words, folder.name).clips
-        waveforms[name] = torch.zeros(len(clips[name]), N_SAMPLES, dtype=torch.int16)
-        digest.update("\n".join([name, *clips[name], ""]).encode())
-        for row, clip in zip(waveforms[name], clips[name], strict=True):
-            samples = torch.from_numpy(read_clip(folder / clip))
-            row[: len(samples)] = samples
-            digest.update(row.numpy().data)
-    recordings = [torch.from_numpy(read_wav(path)) for path in sorted((folder / NOISE_FOLDER).glob("*.wav"))]
-    noise = torch.cat(recordings) if recordings else torch.zeros(0, dtype=torch.int16)
-    digest.update(noise.numpy().data)
+
+    def copy(path: str, read: Callable[[Path, list[str]], NDArray[np.int16]], size: int = 0) -> bool:
+        """Write a file's samples, zero-padded to `size`; return whether it could be read."""
+        changed: list[str] = []
+        try:
+            samples = read(folder / path, changed)
+        except KwsError as error:
+            if has_lists:
+                raise
+            reason = str(error).removeprefix(f"{folder / path}: ").partition(";")[0]
+            left_out.setdefault(reason, []).append(path)
+            return False
+        samples = np.pad(samples, (0, max(0, size - len(samples))))
+        digest.update(samples.data)
+        file.write(samples.data)
+        changes.update(["files converted", *changed] if changed else ())
+        return True
+
+    splits = split_clips(folder, listing.clips, words, speaker_from)
+    _verify(splits, folder, words)
+    for name, clips in splits.clips.items():
+        digest.update(normalize("NFC", "\n".join([name, *clips, ""])).encode(errors="surrogateescape"))
+        splits.clips[name] = [clip for clip in clips if copy(clip, read_clip, N_SAMPLES)]
+    for path in listing.words[NOISE_FOLDER]:
+        copy(path, lambda path, changed: read_audio(path, LONGEST_NOISE_S, changed))
+    counts = [f"{count:,} {what}" for what, count in changes.items()]
+    notices = [f"{counts[0]} ({', '.join(counts[1:])})"] if counts else []
+    if left_out:
+        reasons = [f"{reason} ({len(paths):,}, such as {one_line(paths[0])})" for reason, paths in left_out.items()]
+        notices = ["; ".join([*notices, f"{sum(map(len, left_out.values())):,} files left out: {', '.join(reasons)}"])]
+        _verify(splits, folder, words, notices[0])
+    unknown = [clip for clips in splits.clips.values() for clip in clips if not splits.speakers[clip]]
+    if unknown:
+        notices.append(
+            f"{len(unknown):,} clips name no speaker, such as {one_line(unknown[0])}, so a speaker may be in several "
+            "splits; --speaker_from says where in a file's name the speaker is"
+        )
+    if not listing.words[NOISE_FOLDER]:
+        file.write(np.random.default_rng(0).normal(0, 3000, 60 * N_SAMPLES).astype(np.int16).data)
+        notices.append(f"there is no recording in {NOISE_FOLDER}: augmentation uses generated white noise")
     return {
-        "format": CACHE_FORMAT,
-        "signature": signature,
-        "waveforms": waveforms,
-        "clips": clips,
-        "noise": noise,
+        "clips": splits.clips,
+        "speakers": splits.speakers,
         "fingerprint": digest.hexdigest()[:16],
+        "name": _name(folder, splits),
+        "notices": notices,
     }
 
 
-def _check_lists(folder: Path) -> None:
-    for name in LISTS:
-        seen = set()
-        for line in (folder / name).read_text(encoding="utf-8", errors="replace").split():
-            if line.count("/") != 1 or line.startswith(("/", ".")):
-                raise KwsError(f"data: {name} of {folder} has {one_line(line)!r}, not WORD/CLIP.wav; correct it")
-            if line in seen:
-                raise KwsError(f"data: {name} of {folder} has {one_line(line)} twice; correct it")
-            seen.add(line)
+def _name(folder: Path, splits: Splits) -> str:
+    """Return what the recordings are: Speech Commands only where words, names of clips and splits are its own."""
+    if folder.name == FOLDERS["synthetic"]:
+        return "synthetic speech (espeak-ng)"
+    official = splits.given and all(
+        word_of(clip) in CLIPS and OFFICIAL_NAME.fullmatch(clip.rpartition("/")[2])
+        and official_split(splits.speakers[clip]) == name
+        for name, clips in splits.clips.items()
+        for clip in clips
+    )  # fmt: skip
+    version = " v0.02" if folder.name == SPEECH_COMMANDS else ""
+    return f"Speech Commands{version}" if official else f"recordings in {one_line(folder.name)}"
 
 
-def _verify(splits: dict[str, Split], folder: Path, words: Sequence[str]) -> None:
-    for name, split in splits.items():
-        for label, word in enumerate(words):
-            if not (split.labels == label).any():
-                raise KwsError(f"data: {folder} has no {name} clip of {word!r}; run: {fix_command(folder, words)}")
-    for (first, a), (second, b) in combinations(splits.items(), 2):
-        where = f"in {first} and {second}"
-        same = sorted(set(a.clips) & set(b.clips))
-        if same:
-            raise KwsError(f"data: {len(same)} clips appear {where}: {_some(same)}; correct the lists of {folder}")
-        both = a.speakers & b.speakers
+def _verify(splits: Splits, folder: Path, words: Sequence[str], reason: str = "") -> None:
+    """Raise KwsError where a split has no clip of a word, or two splits have clips of one speaker."""
+    for name, clips in splits.clips.items():
+        absent = [word for word in words if word not in {*map(word_of, clips)}]
+        if absent:
+            official = {*words} <= {*CLIPS} and folder.name in FOLDERS.values()
+            own = "add recordings of more speakers, or split by file: --speaker_from=.+"
+            fix = reason or (f"run: {fix_command(folder, words)}" if official else own)
+            raise KwsError(f"data: {folder} has no {name} clip of {absent[0]!r}; {fix}")
+    for (first, a), (second, b) in combinations(splits.clips.items(), 2):
+        both = {splits.speakers[clip] for clip in a} & {splits.speakers[clip] for clip in b} - {""}
         if both:
-            files = [clip for clip in a.clips + b.clips if speaker(clip) in both]
-            raise KwsError(f"data: {len(both)} speakers appear {where}: {_some(files)}; correct the lists of {folder}")
-
-
-def _some(names: list[str], limit: int = 4) -> str:
-    return ", ".join(names[:limit]) + (f" and {len(names) - limit} more" if len(names) > limit else "")
-
-
-def _signature(folder: Path, words: Sequence[str]) -> str:
-    """Return a hash over name, size and time of every file that the corpus is read from: cheap at every start."""
-    digest = hashlib.sha256(repr(words).encode())
-    for name in (*words, NOISE_FOLDER):
-        if (folder / name).is_dir():
-            with os.scandir(folder / name) as entries:
-                for entry in sorted(entries, key=lambda entry: entry.name):
-                    status = entry.stat()
-                    line = f"{name}/{entry.name} {status.st_size} {status.st_mtime_ns}\n"
-                    digest.update(line.encode(errors="replace"))
-    for name in LISTS:
-        digest.update((folder / name).read_bytes())
-    return digest.hexdigest()
+            files = some([clip for clip in a + b if splits.speakers[clip] in both])
+            where = f"in {first} and {second}: {files}"
+            raise KwsError(f"data: {len(both)} speakers appear {where}; correct the lists of {folder}")
 
 
 def _cache_path(folder: Path, words: Sequence[str]) -> Path:
-    place = hashlib.sha256(str(folder.resolve()).encode()).hexdigest()[:12]
-    return cache_folder() / f"{folder.name}-{'-'.join(words)}-{place}.pt"
+    place = hashlib.sha256(repr((str(folder.resolve()), *words)).encode()).hexdigest()[:12]
+    return cache_folder() / f"{folder.name[:40]}-{'-'.join(words)[:40]}-{place}.samples"
 
 
-def _read_cache(path: Path, signature: str, notify: Notify | None) -> _Content | None:
+def _read_cache(path: Path, signature: str, notify: Notify) -> Loaded | None:
+    """Map the cache, None unless it has this signature. The mapped samples need memory only while they are used."""
     if not path.is_file():
         return None
     try:
-        content: _Content = torch.load(path, weights_only=True)
-        return content if (content["format"], content["signature"]) == (CACHE_FORMAT, signature) else None
-    except Exception as error:  # torch.load raises many kinds at a damaged file; the clips are read instead
-        if notify:
-            notify(f"cache {path} is damaged ({type(error).__name__}); reading the clips again")
+        with open(path, "rb") as file:
+            end = file.seek(-LENGTH_BYTES, os.SEEK_END)
+            start = end - int.from_bytes(file.read(), "little")
+            file.seek(start)
+            content = json.loads(file.read(end - start))
+        if (content["format"], content["signature"]) != (CACHE_FORMAT, signature):
+            return None
+        return content, torch.from_file(str(path), shared=False, size=start // 2, dtype=torch.int16)
+    except (OSError, ValueError, LookupError, TypeError, RecursionError) as error:
+        notify(f"cache {path} is damaged ({type(error).__name__}); reading the clips again")
         return None
 
 
-def _write_cache(path: Path, content: _Content, notify: Notify | None) -> None:
+def _write_cache(path: Path, write: Callable[[BinaryIO], dict[str, Any]], notify: Notify) -> None:
+    """Write the samples, what they are as JSON, and the size of that text; a notice says why that cannot be done."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with write_atomically(path) as temporary, open(temporary, "wb") as file:  # given a path, torch hides the reason
-            torch.save(content, file)
-    except (OSError, RuntimeError) as error:
-        # A run does not depend on it: without a cache the next start reads the clips again.
-        if notify:
-            # Torch raises an error of its own from the disk's.
-            cause = (isinstance(error, RuntimeError) and error.__context__) or error
-            reason = getattr(cause, "strerror", None) or one_line(cause)
-            notify(f"cannot write the cache {path} ({reason}); set KWS_CACHE to a writable folder")
+        with write_atomically(path) as temporary, open(temporary, "wb") as file:
+            text = json.dumps(write(file)).encode()
+            file.write(text + len(text).to_bytes(LENGTH_BYTES, "little"))
+    except OSError as error:
+        notify(
+            f"cannot write the cache {path} ({error.strerror or one_line(error)}); set KWS_CACHE to a writable folder"
+        )

@@ -13,7 +13,8 @@ from pathlib import Path
 
 from kws.data import layout
 from kws.data.archive import PAUSES_S, Archive, Chunks, download, members
-from kws.data.layout import CLIPS, LISTS, NOISE_FOLDER, Marker, dataset_folder, read_marker
+from kws.data.clips import LISTS, NOISE_FOLDER, Listing, list_folder, some
+from kws.data.layout import CLIPS, Marker, locate, read_marker
 from kws.errors import KwsError
 
 URL = "http://download.tensorflow.org/data/speech_commands_v0.02.tar.gz"
@@ -46,12 +47,13 @@ def fetch(
     Raises:
         KwsError: no network, no disk space, a wrong archive, an incomplete folder made by others, unknown words.
     """
-    folder = dataset_folder(data_dir, "speech_commands")
-    if layout.diagnose(folder, words) is None:
+    folder = locate(data_dir, "speech_commands", words)
+    if isinstance(layout.diagnose(folder, words), Listing):
         return folder
     if os.path.exists(folder) and read_marker(folder) is None:  # made by others: reported, with the command that helps
         layout.check_complete(folder, words)
     layout.check_words(words)
+    _check_own_files(folder)
     if archive is not None:
         _check_readable(archive)  # a wrong path is reported before anything is created
 
@@ -64,8 +66,20 @@ def fetch(
             raise KwsError(f"{place}: appeared during the download; remove it and run kws data again")
         return marker
 
-    layout.install(folder, lambda place: layout.diagnose(place, words) is None, fill, wait=False)
+    layout.install(folder, lambda place: isinstance(layout.diagnose(place, words), Listing), fill, wait=False)
     return folder
+
+
+def _check_own_files(folder: Path) -> None:
+    """Raise KwsError where a folder that is to be replaced has files that are not from an earlier download."""
+    marker = read_marker(folder) or {}
+    if marker:
+        known = {*marker["words"], *KEPT_FILES, NOISE_FOLDER}
+        own = sorted(name for name in os.listdir(folder) if name not in known and not name.startswith("."))
+        clips = list_folder(folder, marker["words"]).words
+        own += [f"more clips of {word}" for word, count in marker["clips"].items() if len(clips[word]) > count]
+        if own:
+            raise KwsError(f"{folder}: has {some(own)}, which would be removed; move them to another folder first")
 
 
 def _fill(part: Path, words: list[str], archive: Archive, sha256: str, progress: Progress | None) -> Marker:
@@ -103,9 +117,10 @@ def _fill(part: Path, words: list[str], archive: Archive, sha256: str, progress:
             f"{archive.name}: is not speech_commands_v0.02.tar.gz (sha256 is {found}, not {sha256}); "
             "nothing was stored, download it again"
         )
-    clips = {word: len(layout.wav_sizes(part / word)) for word in words}
+    listing = list_folder(part, words)
+    clips = {word: len(listing.words[word]) for word in words}
     marker: Marker = {"words": words, "clips": clips, "sha256": sha256}
-    problem = layout.find_problem(part, words, marker)
+    problem = layout.find_problem(part, words, marker, listing)
     if problem:
         raise KwsError(f"{archive.name}: is incomplete ({problem}); nothing was stored")
     return marker

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -9,23 +10,23 @@ from shlex import quote
 from typing import TypedDict
 
 from kws.config import SPEECH_COMMANDS_WORDS, suggestion
+from kws.data.clips import LISTS, Listing, clip_name, list_folder, list_paths, read_list, word_folders, word_of
+from kws.data.clips import NOISE_FOLDER as NOISE_FOLDER
 from kws.errors import KwsError
 from kws.files import lock, write_json
 from kws.formatting import one_line
 
 FOLDERS = {"speech_commands": "speech_commands_v0.02", "synthetic": "speech_commands_synthetic"}
 FOLDERS["synthetic_unknown"] = "speech_commands_synthetic_unknown"  # words that train _unknown_
-LISTS = ("validation_list.txt", "testing_list.txt")
 LIST_LINES = (9981, 11005)  # of the full set's lists
-NOISE_FOLDER = "_background_noise_"
 MARKER = ".kws-complete"  # written last: a folder without it was made by others
-OLD_SYNTHETIC_MARKER = ".complete"  # of synthetic corpora generated before MARKER served both data sets
 # Clips of each word in the full set; 105,829 in all (P. Warden, arXiv:1804.03209, and a count of yes and no).
 CLIPS = dict(zip(SPEECH_COMMANDS_WORDS, (
     1664, 2014, 2064, 2031, 2128, 3917, 3787, 4052, 1579, 1557, 3728, 3880, 2054, 2113, 1575, 3801, 2100, 3934,
     3941, 3745, 3845, 3890, 3778, 3998, 2022, 3860, 3872, 3727, 1759, 3880, 3723, 1592, 2123, 4044, 4052,
 ), strict=True))  # fmt: skip
 SMALLEST_WAV = 46  # header and one sample
+OFFICIAL_NAME = re.compile(r"[0-9a-f]{8}_nohash_\d+\.\w+")
 
 
 class Marker(TypedDict, total=False):
@@ -44,75 +45,104 @@ def dataset_folder(data_dir: str | Path, data: str) -> Path:
     return Path(os.path.abspath(os.path.expanduser(data_dir))) / "SpeechCommands" / FOLDERS[data]
 
 
+def locate(data_dir: str | Path, data: str, words: Sequence[str]) -> Path:
+    """Return the folder below `data_dir` with most of `words`: dataset_folder, or one that has WORD or SPLIT/WORD.
+
+    That may be `data_dir` itself, its train/audio or audio (Kaggle), or its data (Hugging Face).
+    """
+    place = dataset_folder(data_dir, data)
+    others = [place.parents[1] / name for name in (".", "train/audio", "audio", "data") if data == "speech_commands"]
+    return max((place, *others), key=lambda folder: len({*words} & {*_words_in(folder)}))
+
+
+def _words_in(folder: Path) -> list[str]:
+    try:
+        return [word for word in word_folders(folder) if word != NOISE_FOLDER]
+    except OSError:  # no folder, or unreadable
+        return []
+
+
 def part_folder(folder: Path) -> Path:
     """Return where a data set is built before it is complete."""
     return folder.with_name(f".{folder.name}.part")
 
 
-def find(data_dir: str | Path, data: str, words: Sequence[str]) -> Path:
-    """Return the absolute folder of a data set below `data_dir`. Raises KwsError unless it has all clips of `words`."""
-    folder = dataset_folder(data_dir, data)
+def find(data_dir: str | Path, data: str, words: Sequence[str]) -> tuple[Path, Listing]:
+    """Return the folder of a data set below `data_dir`, and its files. Raises KwsError unless it has all of `words`."""
+    folder = locate(data_dir, data, words)
     if not folder.is_dir():
+        if data == "speech_commands":
+            check_words(words)
         command = fix_command(folder, words)
         raise KwsError(f"data: {folder} does not exist; run: {command}, or set the right folder with --data_dir")
-    check_complete(folder, words)
-    return folder
+    return folder, check_complete(folder, words)
 
 
-def check_complete(folder: Path, words: Sequence[str]) -> None:
-    """Raise KwsError, with the command that fixes it, unless `folder` has all clips of `words`.
+def check_complete(folder: Path, words: Sequence[str]) -> Listing:
+    """Return the Listing of a folder. Raises KwsError, with the fix, unless it has all clips of `words`.
 
-    That is: both lists exist, every clip that they name for these words exists and is not empty, and each word has as
-    many clips as the marker says, or as the full set has where the lists are the full set's.
+    That is: each word has clips, every clip that the lists name for these words exists and is not empty, and each word
+    has as many clips as the marker says, or as the full set has where the lists are the full set's.
     """
-    problem = diagnose(folder, words)
-    if problem:
-        if folder.name == FOLDERS["speech_commands"]:
-            check_words(words)  # no download has a misspelt word
-        text, command = problem
-        raise KwsError(f"data: {folder} {text}; run: {command}")
+    found = diagnose(folder, words)
+    if isinstance(found, Listing):
+        return found
+    if folder.name == FOLDERS["speech_commands"] and {*_words_in(folder)} <= {*CLIPS}:
+        check_words(words)  # no download has a misspelt word
+    raise KwsError(f"data: {folder} {'; '.join(found)}")
 
 
 def check_words(words: Sequence[str]) -> None:
     """Raise KwsError where Speech Commands has no such word."""
     for word in words:
         if word not in CLIPS:
-            hint = suggestion(word, CLIPS, "its words are")
+            hint = suggestion(word, CLIPS, "set the folder of your own WORD/*.wav with --data_dir; its words are")
             raise KwsError(f"words: Speech Commands has no {one_line(word)!r}; {hint}")
 
 
-def diagnose(folder: Path, words: Sequence[str]) -> tuple[str, str] | None:
-    """Return (the problem with the data in `folder`, the command that fixes it), None if they are complete."""
+def diagnose(folder: Path, words: Sequence[str]) -> Listing | tuple[str, str]:
+    """Return the Listing of the data in `folder` if they are complete, else (the problem, its fix)."""
     command = fix_command(folder, words)
     if not os.path.isdir(folder):  # also where its parent cannot be read
         built = os.path.exists(part_folder(folder))
-        return "is missing (download incomplete)" if built else "does not exist", command
+        return "is missing (download incomplete)" if built else "does not exist", f"run: {command}"
     marker = read_marker(folder)
     try:
-        problem = find_problem(folder, words, marker)
+        listing = list_folder(folder, words)
     except OSError as error:
-        problem = f"cannot be read ({error.strerror})"
+        return f"cannot be read ({error.strerror}: {error.filename})", "correct that"
+    problem = find_problem(folder, words, marker, listing)
     if problem is None:
-        return None
+        return listing
+    if marker is None and not _seems_official(folder, listing):  # the user's own
+        absent = [word for word in words if not listing.words[word]]
+        hint = "correct the lists, or remove both: clips are then split by speaker"
+        return f"is incomplete: {problem}", suggestion(
+            absent[0], _words_in(folder), "its words are"
+        ) if absent else hint
     if marker is None:  # made by others: kws does not replace it
         command = f"mv {quote(str(folder))} {quote(f'{folder}.incomplete')} && {command}"
-    return f"is incomplete: {problem}", command
+    return f"is incomplete: {problem}", f"run: {command}"
+
+
+def _seems_official(folder: Path, listing: Listing) -> bool:
+    """Whether a folder is where a download is and has nothing else: no other words, no clips with other names."""
+    if folder.name == FOLDERS["synthetic"]:
+        return True
+    names = [clip.rpartition("/")[2] for clip in listing.clips]
+    in_place = folder.name == FOLDERS["speech_commands"] and {*_words_in(folder)} <= {*CLIPS}
+    return in_place and all(map(OFFICIAL_NAME.fullmatch, names))
 
 
 def read_marker(folder: Path) -> Marker | None:
     """Return the marker of a folder that kws made, {} if it is unreadable, None if there is none."""
-    for name in (MARKER, OLD_SYNTHETIC_MARKER):
-        try:
-            content = json.loads((folder / name).read_text(encoding="utf-8"))
-            if name == OLD_SYNTHETIC_MARKER:  # has the number of all clips
-                content["clips"] = clips_per_word(content["words"], content["clips"])
-            marker: Marker = content
-            return marker if all(isinstance(marker["clips"][word], int) for word in marker["words"]) else {}
-        except (FileNotFoundError, NotADirectoryError):
-            continue
-        except (OSError, ValueError, KeyError, TypeError, RecursionError):
-            return {}
-    return None
+    try:
+        marker: Marker = json.loads((folder / MARKER).read_text(encoding="utf-8"))
+        return marker if all(isinstance(marker["clips"][word], int) for word in marker["words"]) else {}
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+        return {}
 
 
 def clips_per_word(words: Sequence[str], clips: int) -> dict[str, int]:
@@ -120,49 +150,38 @@ def clips_per_word(words: Sequence[str], clips: int) -> dict[str, int]:
     return {word: -(-(clips - turn) // len(words)) for turn, word in enumerate(words)}
 
 
-def find_problem(folder: Path, words: Sequence[str], marker: Marker | None) -> str | None:
+def find_problem(folder: Path, words: Sequence[str], marker: Marker | None, listing: Listing) -> str | None:
     """Return what is missing of the clips of `words` in a folder with this marker, None where nothing is."""
     if marker == {}:
         return f"{MARKER} is damaged"
-    listed: list[str] = []
-    full = True
-    for name, lines in zip(LISTS, LIST_LINES, strict=True):
-        if not (folder / name).is_file():
-            return f"there is no {name}"
-        names = (folder / name).read_text(encoding="utf-8", errors="replace").split()
-        full = full and len(names) == lines
-        listed += names
     for word in words:
-        if marker and word not in marker["words"]:
+        if marker and word not in marker["words"] and (word in CLIPS or not listing.words[word]):
             return f"it has {', '.join(marker['words'])}, not {word}"
-        sizes = wav_sizes(folder / word)
-        empty = [name for name, size in sizes.items() if size < SMALLEST_WAV]
-        missing = [name for name in listed if name.startswith(f"{word}/") and name[len(word) + 1 :] not in sizes]
-        expected = marker["clips"][word] if marker else CLIPS.get(word) if full else None
-        if not sizes:
-            return f"there is no clip of {word!r}"
-        if empty:
-            return f"{len(empty)} clips of {word!r} are empty, such as {one_line(empty[0])}"
+        if not listing.words[word]:
+            unread = [path for path in listing.others if word_of(path) == word]
+            hint = f"; kws does not read files such as {one_line(unread[0])}" if unread else ""
+            return f"there is no clip of {word!r}{hint}"
+    lists = {path.name: read_list(path) for path in list_paths(folder)}
+    absent = [name for name in LISTS if name not in lists]
+    if absent and (lists or marker or _seems_official(folder, listing)):
+        return f"there is no {absent[0]}"
+    full = [len(lines) for lines in lists.values()] == list(LIST_LINES)
+    listed = {name: line for lines in lists.values() for name, line in lines.items()}
+    names = {*map(clip_name, listing.clips)}
+    for word in words:
+        clips = listing.words[word]
+        empty = [clip for clip, (size, _) in clips.items() if size < SMALLEST_WAV]
+        if empty and lists:
+            return f"{len(empty)} clips of {word!r} are empty, such as {one_line(empty[0].rpartition('/')[2])}"
+        missing = [line for name, line in listed.items() if name.startswith(f"{word}/") and name not in names]
         if missing:
             return f"{len(missing)} listed clips are missing, such as {one_line(missing[0])}"
-        if expected not in (None, len(sizes)):
-            return f"{word!r} has {len(sizes):,} clips of {expected:,}"
-    if (full or marker) and not wav_sizes(folder / NOISE_FOLDER):
+        expected = marker["clips"].get(word) if marker else CLIPS.get(word) if full else None
+        if expected and len(clips) < expected:
+            return f"{word!r} has {len(clips):,} clips of {expected:,}"
+    if (full or marker) and not listing.words[NOISE_FOLDER]:
         return f"there is no recording in {NOISE_FOLDER}"
     return None
-
-
-def wav_sizes(folder: Path) -> dict[str, int]:
-    """Return {name: bytes} of the WAV files in a folder; empty where there is no folder."""
-    if not folder.is_dir():
-        return {}
-    with os.scandir(folder) as entries:
-        return {entry.name: entry.stat().st_size for entry in entries if entry.name.endswith(".wav")}
-
-
-def speaker(clip: str) -> str:
-    """Return the speaker's hash in a clip's name: 0132a06d of yes/0132a06d_nohash_1.wav."""
-    return clip.rpartition("/")[2].partition("_nohash_")[0]
 
 
 def fix_command(folder: Path, words: Sequence[str]) -> str:

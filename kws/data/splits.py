@@ -5,7 +5,6 @@ from collections.abc import Sequence
 import torch
 
 from kws.data.corpus import Corpus, Split
-from kws.data.layout import speaker
 from kws.errors import KwsError
 
 HELD_OUT = 0.1  # share of the clips in validation, and as many in testing
@@ -20,12 +19,13 @@ def resplit(corpus: Corpus, words: Sequence[str], seed: int) -> Corpus:
     clip of a word.
     """
     pool = [corpus.training, corpus.validation]
-    waveforms = torch.cat([split.waveforms for split in pool])
+    waveforms = [row for split in pool for row in split.waveforms]  # views: of 3 GB of samples one copy is enough
     labels = torch.cat([split.labels for split in pool])
     clips = [clip for split in pool for clip in split.clips]
+    speaker_of = [speaker for split in pool for speaker in split.speaker_of]
     rows_of: dict[str, list[int]] = {}
-    for row, clip in enumerate(clips):
-        rows_of.setdefault(speaker(clip), []).append(row)
+    for row, (clip, speaker) in enumerate(zip(clips, speaker_of, strict=True)):
+        rows_of.setdefault(speaker or clip, []).append(row)
     speakers = sorted(rows_of)
     order = torch.randperm(len(speakers), generator=torch.Generator().manual_seed(seed)).tolist()
     rows_in: dict[str, list[int]] = {"testing": [], "validation": [], "training": []}
@@ -35,10 +35,12 @@ def resplit(corpus: Corpus, words: Sequence[str], seed: int) -> Corpus:
     splits = {}
     for name, rows in rows_in.items():
         rows = sorted(rows)
-        splits[name] = Split(waveforms[rows], labels[rows], [clips[row] for row in rows])
+        samples = torch.stack([waveforms[row] for row in rows])
+        splits[name] = Split(samples, labels[rows], [clips[row] for row in rows], [speaker_of[row] for row in rows])
         for label, word in enumerate(words):
             if not (splits[name].labels == label).any():
                 raise KwsError(
                     f"resplit: seed {seed} leaves no {name} clip of {word!r}; choose another seed or use more data"
                 )
-    return Corpus(**splits, noise=corpus.noise, fingerprint=corpus.fingerprint, folder=corpus.folder)
+    noise = corpus.noise.clone()  # a view would keep the mapped samples of all clips in memory
+    return Corpus(noise=noise, fingerprint=corpus.fingerprint, folder=corpus.folder, name=corpus.name, **splits)

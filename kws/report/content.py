@@ -76,7 +76,7 @@ def is_marked(study: Study, configuration: Configuration) -> bool:
 def facts(study: Study) -> dict[str, str]:
     """Return {fact: text} of the study's data, runs and machine."""
     config = study.runs[0].config
-    corpus = "synthetic speech (espeak-ng)" if study.synthetic else "Speech Commands v0.02, real recordings"
+    corpus = study.data_info.get("corpus", "synthetic speech" if study.synthetic else "recordings")
     resplit = "; training and validation speakers re-split by seed, official test set not used"
     versions = [run.config["versions"] for run in study.runs if isinstance(run.config.get("versions"), dict)]
     pythons = sorted({str(item["python"]) for item in versions if "python" in item})

@@ -26,8 +26,7 @@ if TYPE_CHECKING:  # these modules import torch or scipy
 
 def corpus(corpus: "Corpus", config: Config) -> None:
     """Print clips and speakers per split, the folder and the fingerprint of a corpus."""
-    title = "synthetic corpus (espeak-ng, no real speech)" if config.data == "synthetic" else "Speech Commands v0.02"
-    table = Table(title=title, title_justify="left")
+    table = Table(title=Text(corpus.name), title_justify="left")
     for name in ("split", *config.words, "speakers"):
         table.add_column(name, justify="left" if name == "split" else "right")
     for name in ("training", "validation", "testing"):
@@ -47,7 +46,7 @@ def run(folder: Path) -> None:
     table = Table(title=f"{config['run_name']} ({config['run_id']})", title_justify="left", show_header=False)
     table.add_column()
     table.add_column(justify="right")
-    table.add_row("data", "synthetic" if data_info["synthetic"] else config["data"])
+    table.add_row("data", data_info["corpus"])
     table.add_row("best epoch on validation", f"{summary[metrics.BEST_EPOCH]}")
     table.add_row("validation accuracy", f"{summary[metrics.BEST_VAL_ACCURACY]:.2%}")
     table.add_row("test accuracy", f"{summary[metrics.TEST_ACCURACY]:.2%} ({errors})")

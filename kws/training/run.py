@@ -64,7 +64,7 @@ def prepare(config: Config, notify: Callable[[str], None] = errors.notify) -> Ru
     torch.set_num_threads(config.threads)
     device = choose_device(config.device)
     model = network.build(config).to(device)
-    corpus = load(config.data_dir, config.data, config.words, notify)
+    corpus = load(config.data_dir, config.data, config.words, notify, speaker_from=config.speaker_from)
     if config.resplit:
         corpus = resplit(corpus, config.words, config.seed)
     return RunContext(

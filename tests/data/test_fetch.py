@@ -482,6 +482,20 @@ def test_a_damaged_folder_made_by_fetch_is_replaced(tmp_path, message):
         assert_complete(get(tmp_path, server))
 
 
+@pytest.mark.parametrize(
+    ("path", "named"), [("да/1.wav", "да"), ("yes/anna_1.wav", "more clips of yes"), ("a.txt", "a.txt")]
+)
+def test_a_folder_with_the_users_own_files_is_not_replaced(tmp_path, path, named):
+    with ArchiveServer(BODY) as server:
+        folder = get(tmp_path, server)
+        (folder / path).parent.mkdir(exist_ok=True)
+        (folder / path).write_bytes(FILES["yes/00000000_nohash_0.wav"])
+        line = error_of(get, tmp_path, server, words=("right", "yes"))
+        assert line == f"{folder}: has {named}, which would be removed; move them to another folder first"
+        assert (folder / path).exists() and len(server.requests) == 1
+        check_complete(folder, ("no", "yes"))  # it can be trained on
+
+
 def test_the_suggested_command_uses_torchaudios_archive(placed):
     root = placed.parents[1]
     (root / "speech_commands_v0.02.tar.gz").write_bytes(BODY)

@@ -1,6 +1,5 @@
 """The synthetic corpus: its layout, its sound, reproducible bytes, atomic installation."""
 
-import json
 import os
 import signal
 import subprocess
@@ -14,7 +13,7 @@ import pytest
 pytest.importorskip("espeakng_loader", reason="the extra `synthetic` is not installed")
 
 from kws import cli
-from kws.data.layout import MARKER, OLD_SYNTHETIC_MARKER, clips_per_word, find, read_marker
+from kws.data.layout import MARKER, read_marker
 from kws.data.synthetic.corpus import generate
 from kws.errors import KwsError
 
@@ -124,17 +123,6 @@ def test_a_second_call_changes_nothing_and_other_arguments_replace_the_corpus(tm
     generate(tmp_path, words=("go", "left", "stop"), clips=12)
     assert len(list(folder.glob("*/*_nohash_*.wav"))) == 12, "the missing clip was not noticed"
     assert siblings(folder) == {folder.name, LOCK}
-
-
-def test_a_corpus_with_the_former_marker_is_complete(tmp_path):
-    folder = generate(tmp_path, clips=13, jobs=1)
-    marker = read_marker(folder)
-    former = {"recipe": marker["recipe"], "words": ["no", "yes"], "clips": 13, "seed": 0, "espeak-ng": "1.52"}
-    (folder / MARKER).unlink()
-    (folder / OLD_SYNTHETIC_MARKER).write_text(json.dumps(former))
-    assert read_marker(folder)["clips"] == marker["clips"] == clips_per_word(["no", "yes"], 13) == {"no": 7, "yes": 6}
-    assert find(tmp_path, "synthetic", ("no", "yes")) == generate(tmp_path, clips=13) == folder
-    assert not (folder / MARKER).exists(), "generated again without need"
 
 
 @pytest.mark.skipif(os.name == "nt", reason="kills by POSIX signal")

@@ -23,7 +23,8 @@ import numpy as np
 
 from kws.data import layout
 from kws.data.audio import N_SAMPLES, SAMPLE_RATE
-from kws.data.layout import LISTS, NOISE_FOLDER, Marker, clips_per_word, dataset_folder, read_marker
+from kws.data.clips import LISTS, NOISE_FOLDER, Listing
+from kws.data.layout import Marker, clips_per_word, dataset_folder, read_marker
 from kws.data.synthetic import acoustics
 from kws.data.synthetic.espeak import Espeak, variants
 from kws.errors import KwsError
@@ -108,7 +109,7 @@ def generate(
 
 def _is_generated(folder: Path, wanted: Marker) -> bool:
     marker = read_marker(folder) or {}
-    return {**marker, **wanted} == marker and layout.diagnose(folder, wanted["words"]) is None
+    return {**marker, **wanted} == marker and isinstance(layout.diagnose(folder, wanted["words"]), Listing)
 
 
 def _plan(words: Sequence[str], clips: int, seed: int) -> list[Clip]:
