@@ -69,6 +69,8 @@ def _parser() -> _Parser:
     data.add_argument("--words", default="no,yes", help="the keywords, or yes-no, core10, all35 (default: no,yes)")
     data.add_argument("--speaker_from", help="own recordings: pattern for the speaker in a file's name; see kws train")
     archive = "use this speech_commands_v0.02.tar.gz instead of the network"
+    test_set = "download the official test set of the twelve-label task, for runs with _unknown_ or _silence_"
+    data.add_argument("--test-set", action="store_true", help=test_set)
     data.add_argument("--archive", type=PATH, metavar="FILE", help=archive)
     data.add_argument("--synthetic", action="store_true", help="generate a synthetic corpus with espeak-ng instead")
     data.add_argument("--clips", type=int, help="synthetic: number of clips (default: 4368)")
@@ -171,6 +173,12 @@ def _data(options: argparse.Namespace) -> int:
                 print(f"{len(words)} unknown words in {folder}: {', '.join(words)}")
                 return 0
             generate(config.data_dir, config.words, **given, progress=advance)
+    elif options.test_set:
+        from kws.data.fetch import fetch_test_set
+
+        with progress.bar("downloading", unit="bytes") as advance:
+            print(f"test set  {fetch_test_set(config.data_dir, options.archive, progress=advance)}")
+        return 0
     else:
         from kws.data.fetch import fetch
 

@@ -27,19 +27,37 @@ class TrainingBatches:
         device = layer.mel_filters.device
         self.batch_size = config.batch_size
         self.labels = corpus.training.labels.to(device)
+        # Of other words, each epoch draws some.
+        is_other = (
+            self.labels == len(config.words) if config.unknown else torch.zeros_like(self.labels, dtype=torch.bool)
+        )
+        self.rows, self.others = torch.nonzero(~is_other).flatten(), torch.nonzero(is_other).flatten()
+        keywords = int((self.labels < len(config.words)).sum())
+        self.drawn = min(len(self.others), round(config.unknown_share * keywords / len(config.words)))
         self.augment = Augmentation(config, corpus, layer) if config.augment else None
         if not self.augment:
             check_memory(len(self.labels) * layer.n_frames(N_SAMPLES) * layer.n_mels)
             clips = torch.split(corpus.training.waveforms, CHUNK)
             self.log_mel = layer.log(torch.cat([layer.mel_power(to_float(piece.to(device))) for piece in clips]))
 
+    @property
+    def clips(self) -> int:
+        """The number of clips of an epoch."""
+        return len(self.rows) + self.drawn
+
     def __len__(self) -> int:
-        return -(-len(self.labels) // self.batch_size)
+        return -(-self.clips // self.batch_size)
 
     @torch.no_grad()
     def epoch(self, generator: torch.Generator) -> Iterator[tuple[Tensor, Tensor]]:
-        """Yield (log-mels (batch, n_mels, n_frames), labels (batch,)) of every clip once, in a random order."""
-        order = torch.randperm(len(self.labels), generator=generator).to(self.labels.device)
+        """Yield (log-mels (batch, n_mels, n_frames), labels (batch,)) in a random order.
+
+        That is every clip, but of other words a random choice.
+        """
+        order = torch.randperm(self.clips, generator=generator).to(self.labels.device)
+        if len(self.others):
+            drawn = torch.randperm(len(self.others), generator=generator)[: self.drawn].to(order.device)
+            order = torch.cat((self.rows, self.others[drawn]))[order]
         for rows in torch.split(order, self.batch_size):
             log_mel = self.augment(rows, generator) if self.augment else self.log_mel[rows].transpose(1, 2)
             yield log_mel, self.labels[rows]

@@ -7,7 +7,7 @@ import os
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from itertools import combinations
+from itertools import combinations, pairwise
 from pathlib import Path
 from typing import Any, BinaryIO, TypedDict
 from unicodedata import normalize
@@ -28,6 +28,7 @@ from kws.data.clips import (
     official_split,
     some,
     split_clips,
+    word_folders,
     word_of,
 )
 from kws.data.layout import CLIPS, FOLDERS, OFFICIAL_NAME, find, fix_command
@@ -99,6 +100,9 @@ class DataInfo(TypedDict):
     test: int
     speakers: int
     folder: str
+    test_set: str  # where the test clips are from: "lists" of the corpus, or the "official" test set
+    held_out_words: list[str]  # other words that only validation and test have
+    synthetic_unknown: int  # synthetic clips of other words, for training
 
 
 @dataclass
@@ -112,6 +116,10 @@ class Corpus:
     fingerprint: str
     folder: Path
     name: str = "recordings"
+    noise_lengths: list[int] = field(default_factory=list)  # of the recordings that the noise consists of, in order
+    test_set: str = "lists"
+    held_out_words: list[str] = field(default_factory=list)
+    synthetic_unknown: int = 0
 
     def info(self, synthetic: bool) -> DataInfo:
         """Return what a run's record says of its data."""
@@ -124,6 +132,9 @@ class Corpus:
             "test": len(self.testing.clips),
             "speakers": len(self.training.speakers | self.validation.speakers | self.testing.speakers),
             "folder": str(self.folder),
+            "test_set": self.test_set,
+            "held_out_words": self.held_out_words,
+            "synthetic_unknown": self.synthetic_unknown,
         }
 
 
@@ -138,17 +149,20 @@ def load(
     notify: Notify = lambda line: None,
     keep: bool = False,
     speaker_from: str = SPEAKER,
+    others: bool = False,
 ) -> Corpus:
     """Return the Corpus of `words` below `data_dir`, mapped from the cache unless the files have changed since.
 
     The cache is rebuilt when a file's name, size or time changed. keep: hold the samples for later calls, in this
     process and in those forked from it, until the files change. Raises KwsError, naming the files, where data are
-    missing, incomplete or wrong.
+    missing, incomplete or wrong. others: also all other words of the folder, with the label after those of `words`.
     """
     folder, listing = find(data_dir, data, words)
+    if others:
+        listing = list_folder(folder, sorted({*words, *(word for word in word_folders(folder) if word[0] != "_")}))
     lists = [path.read_bytes() for path in list_paths(folder)]
-    signature = hashlib.sha256(repr((words, speaker_from, listing, lists)).encode(errors="replace")).hexdigest()
-    cache = _cache_path(folder, words)
+    signature = hashlib.sha256(repr((words, speaker_from, others, listing, lists)).encode(errors="replace")).hexdigest()
+    cache = _cache_path(folder, (*words, *["others"] * others))
 
     def write(file: BinaryIO) -> dict[str, Any]:
         content = _write_samples(file, folder, listing, words, speaker_from)
@@ -168,15 +182,15 @@ def load(
     content, samples = loaded
     for notice in content["notices"]:
         notify(f"{folder}: {notice}")
-    splits, first = {}, 0
+    splits: dict[str, Any] = {}
+    first, label_of = 0, {word: label for label, word in enumerate(words)}
     for name, clips in content["clips"].items():
         waveforms = samples[first : first + N_SAMPLES * len(clips)].view(-1, N_SAMPLES)
         first += waveforms.numel()
-        labels = torch.tensor([words.index(word_of(clip)) for clip in clips], dtype=torch.float32)
+        labels = torch.tensor([label_of.get(word_of(clip), len(words)) for clip in clips], dtype=torch.float32)
         splits[name] = Split(waveforms, labels, clips, [content["speakers"][clip] for clip in clips])
-    return Corpus(
-        **splits, noise=samples[first:], fingerprint=content["fingerprint"], folder=folder, name=content["name"]
-    )
+    about = {name: content[name] for name in ("fingerprint", "name", "noise_lengths")}
+    return Corpus(**splits, noise=samples[first:], folder=folder, **about)
 
 
 def cache_folder() -> Path:
@@ -222,8 +236,10 @@ def _write_samples(
     for name, clips in splits.clips.items():
         digest.update(normalize("NFC", "\n".join([name, *clips, ""])).encode(errors="surrogateescape"))
         splits.clips[name] = [clip for clip in clips if copy(clip, read_clip, N_SAMPLES)]
+    ends = [file.tell()]
     for path in listing.words[NOISE_FOLDER]:
         copy(path, lambda path, changed: read_audio(path, LONGEST_NOISE_S, changed))
+        ends.append(file.tell())
     counts = [f"{count:,} {what}" for what, count in changes.items()]
     notices = [f"{counts[0]} ({', '.join(counts[1:])})"] if counts else []
     if left_out:
@@ -238,12 +254,14 @@ def _write_samples(
         )
     if not listing.words[NOISE_FOLDER]:
         file.write(np.random.default_rng(0).normal(0, 3000, 60 * N_SAMPLES).astype(np.int16).data)
+        ends.append(file.tell())
         notices.append(f"there is no recording in {NOISE_FOLDER}: augmentation uses generated white noise")
     return {
         "clips": splits.clips,
         "speakers": splits.speakers,
         "fingerprint": digest.hexdigest()[:16],
         "name": _name(folder, splits),
+        "noise_lengths": [(end - start) // 2 for start, end in pairwise(ends)],
         "notices": notices,
     }
 

@@ -8,9 +8,10 @@ import contextlib
 import os
 import re
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
+from kws.config import SILENCE, UNKNOWN, WORD_SETS
 from kws.data import layout
 from kws.data.archive import PAUSES_S, Archive, Chunks, download, members
 from kws.data.clips import LISTS, NOISE_FOLDER, Listing, list_folder, some
@@ -19,6 +20,9 @@ from kws.errors import KwsError
 
 URL = "http://download.tensorflow.org/data/speech_commands_v0.02.tar.gz"
 SHA256 = "af14739ee7dc311471de98f5f9d2c9191b18aedfe957f4a6ff791c709868ff58"
+TEST_SET_URL = "http://download.tensorflow.org/data/speech_commands_test_set_v0.02.tar.gz"
+TEST_SET_SHA256 = "cc2a00c1147c2254e9be3fa0f779d8c17421dc349b86366567a8edfa9acd51df"
+TEST_SET_CLIPS = 4890
 KEPT_FILES = (*LISTS, "LICENSE", "README.md")
 DISK_PER_CLIP = 33_000  # a clip of one second fills eight blocks of 4 KiB
 DISK_EXTRA = 20_000_000  # noise and lists
@@ -59,8 +63,7 @@ def fetch(
 
     def fill(place: Path, part: Path) -> Marker:
         kept = (read_marker(place) or {}).get("words", [])
-        with contextlib.closing(download(url, pauses) if archive is None else _read(archive)) as chunks:
-            stream = Archive(chunks, str(archive or url))
+        with _open(archive, url, pauses) as stream:
             marker = _fill(part, sorted({*words, *kept} & set(CLIPS)), stream, sha256, progress)
         if place.exists() and read_marker(place) is None:
             raise KwsError(f"{place}: appeared during the download; remove it and run kws data again")
@@ -68,6 +71,39 @@ def fetch(
 
     layout.install(folder, lambda place: isinstance(layout.diagnose(place, words), Listing), fill, wait=False)
     return folder
+
+
+def fetch_test_set(
+    data_dir: str | Path,
+    archive: str | Path | None = None,
+    url: str = TEST_SET_URL,
+    sha256: str = TEST_SET_SHA256,
+    progress: Progress | None = None,
+    pauses: Sequence[float] = PAUSES_S,
+) -> Path:
+    """Install the official test set of the twelve-label task below `data_dir`, as `fetch` does; return its folder."""
+    folder = layout.dataset_folder(data_dir, "test_set")
+    if os.path.exists(folder) and read_marker(folder) is None:  # made by others: used as it is
+        return folder
+    if archive is not None:
+        _check_readable(archive)
+
+    def fill(place: Path, part: Path) -> Marker:
+        labels = [*WORD_SETS["core10"], UNKNOWN, SILENCE]
+        names = rf"LICENSE|README\.md|({'|'.join(labels)})/\w{{1,80}}(\.wav){{1,2}}"
+        with _open(archive, url, pauses) as stream:
+            _unpack(part, labels, names, TEST_SET_CLIPS * DISK_PER_CLIP, stream, sha256, progress)
+        clips = {label: len(list((part / label).iterdir())) for label in labels}
+        return {"words": labels, "clips": clips, "sha256": sha256}
+
+    layout.install(folder, lambda place: read_marker(place) is not None, fill, wait=False)
+    return folder
+
+
+@contextlib.contextmanager
+def _open(archive: str | Path | None, url: str, pauses: Sequence[float]) -> Iterator[Archive]:
+    with contextlib.closing(download(url, pauses) if archive is None else _read(archive)) as chunks:
+        yield Archive(chunks, str(archive or url))
 
 
 def _check_own_files(folder: Path) -> None:
@@ -84,39 +120,11 @@ def _check_own_files(folder: Path) -> None:
 
 def _fill(part: Path, words: list[str], archive: Archive, sha256: str, progress: Progress | None) -> Marker:
     """Write the clips of `words`, the noise and the lists into the new folder `part`; return its marker."""
-    room = DISK_EXTRA + DISK_PER_CLIP * sum(CLIPS[word] for word in words)
-    free = shutil.disk_usage(part.parent).free
-    if free < room:
-        raise KwsError(
-            f"{part.parent}: {free / 1e6:,.0f} MB are free, but {', '.join(words)} need {room / 1e6:,.0f} MB; "
-            "free some space, or choose a folder on another disk with --root"
-        )
-    for folder in (*words, NOISE_FOLDER):
-        (part / folder).mkdir()
     names = "|".join(map(re.escape, KEPT_FILES))
     noise = rf"{NOISE_FOLDER}/\w{{1,80}}\.wav"
     clip = rf"({'|'.join(words)})/[0-9a-z]{{1,40}}_nohash_[0-9]{{1,4}}\.wav"
-    for path, content in members(archive, re.compile(f"{names}|{noise}|{clip}", re.ASCII)):
-        if progress:
-            progress(archive.count, archive.total)
-        if content is None:
-            continue
-        room -= len(content)
-        if room < 0:
-            raise KwsError(
-                f"{archive.name}: has more of {', '.join(words)} than Speech Commands does; do not trust this archive"
-            )
-        try:
-            with open(part / path, "xb") as file:
-                file.write(content)
-        except FileExistsError:
-            raise KwsError(f"{archive.name}: has {path} twice; do not trust this archive") from None
-    found = archive.hash.hexdigest()
-    if found != sha256:
-        raise KwsError(
-            f"{archive.name}: is not speech_commands_v0.02.tar.gz (sha256 is {found}, not {sha256}); "
-            "nothing was stored, download it again"
-        )
+    room = DISK_EXTRA + DISK_PER_CLIP * sum(CLIPS[word] for word in words)
+    _unpack(part, [*words, NOISE_FOLDER], f"{names}|{noise}|{clip}", room, archive, sha256, progress)
     listing = list_folder(part, words)
     clips = {word: len(listing.words[word]) for word in words}
     marker: Marker = {"words": words, "clips": clips, "sha256": sha256}
@@ -124,6 +132,40 @@ def _fill(part: Path, words: list[str], archive: Archive, sha256: str, progress:
     if problem:
         raise KwsError(f"{archive.name}: is incomplete ({problem}); nothing was stored")
     return marker
+
+
+def _unpack(
+    part: Path, folders: Sequence[str], names: str, room: int, archive: Archive, sha256: str, progress: Progress | None
+) -> None:
+    """Write the members that `names` matches, of `room` bytes at most, into `folders` of the new folder `part`."""
+    what = ", ".join(name for name in folders if name != NOISE_FOLDER)
+    free = shutil.disk_usage(part.parent).free
+    if free < room:
+        raise KwsError(
+            f"{part.parent}: {free / 1e6:,.0f} MB are free, but {what} need {room / 1e6:,.0f} MB; "
+            "free some space, or choose a folder on another disk with --root"
+        )
+    for folder in folders:
+        (part / folder).mkdir()
+    for path, content in members(archive, re.compile(names, re.ASCII)):
+        if progress:
+            progress(archive.count, archive.total)
+        if content is None:
+            continue
+        room -= len(content)
+        if room < 0:
+            raise KwsError(f"{archive.name}: has more of {what} than Speech Commands does; do not trust this archive")
+        try:
+            with open(part / path, "xb") as file:
+                file.write(content)
+        except FileExistsError:
+            raise KwsError(f"{archive.name}: has {path} twice; do not trust this archive") from None
+    found = archive.hash.hexdigest()
+    if found != sha256:
+        name = "speech_commands_test_set_v0.02.tar.gz" if SILENCE in folders else "speech_commands_v0.02.tar.gz"
+        raise KwsError(
+            f"{archive.name}: is not {name} (sha256 is {found}, not {sha256}); nothing was stored, download it again"
+        )
 
 
 def _check_readable(archive: str | Path) -> None:

@@ -17,6 +17,7 @@ from kws.files import lock, write_json
 from kws.formatting import one_line
 
 FOLDERS = {"speech_commands": "speech_commands_v0.02", "synthetic": "speech_commands_synthetic"}
+FOLDERS["test_set"] = "speech_commands_test_set_v0.02"  # of the twelve-label task
 FOLDERS["synthetic_unknown"] = "speech_commands_synthetic_unknown"  # words that train _unknown_
 LIST_LINES = (9981, 11005)  # of the full set's lists
 MARKER = ".kws-complete"  # written last: a folder without it was made by others

@@ -1,6 +1,8 @@
 """Repeated speaker-disjoint random splits of everything but the official test set, which is not used."""
 
 from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
 
 import torch
 
@@ -32,7 +34,7 @@ def resplit(corpus: Corpus, words: Sequence[str], seed: int) -> Corpus:
     for number in order:
         held_out = (name for name in ("testing", "validation") if len(rows_in[name]) < HELD_OUT * len(clips))
         rows_in[next(held_out, "training")] += rows_of[speakers[number]]
-    splits = {}
+    splits: dict[str, Any] = {}
     for name, rows in rows_in.items():
         rows = sorted(rows)
         samples = torch.stack([waveforms[row] for row in rows])
@@ -43,4 +45,4 @@ def resplit(corpus: Corpus, words: Sequence[str], seed: int) -> Corpus:
                     f"resplit: seed {seed} leaves no {name} clip of {word!r}; choose another seed or use more data"
                 )
     noise = corpus.noise.clone()  # a view would keep the mapped samples of all clips in memory
-    return Corpus(noise=noise, fingerprint=corpus.fingerprint, folder=corpus.folder, name=corpus.name, **splits)
+    return replace(corpus, noise=noise, **splits)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from kws.analysis.study import Study
-from kws.config import Config
+from kws.config import SETTINGS, Config, resolve
 from kws.data.audio import SAMPLE_RATE, to_float
 from kws.errors import KwsError
 from kws.training.run_folder import Prediction
@@ -76,11 +76,12 @@ def _samples(study: Study, data_dir: str | Path | None) -> dict[str, "Tensor"]:
     Without `data_dir` it is the configured data set ($KWS_DATA or data), if its fingerprint is that of the study's.
     Runs may come from anyone and reports are made to be shared: no path in a run's files is ever opened.
     """
-    from kws.data.corpus import load
+    from kws.data.labels import load_labelled
 
-    data = "synthetic" if study.synthetic else "speech_commands"
+    settings = {name: value for name, value in study.runs[0].config.items() if name in SETTINGS}
     try:
-        corpus = load(data_dir or Config().data_dir, data, study.runs[0].config["words"], keep=True)
+        place = {"data_dir": str(data_dir or Config().data_dir)}
+        corpus = load_labelled(resolve((study.name, settings | place)), keep=True)
     except KwsError:
         return {}
     if not data_dir and corpus.fingerprint != study.data_info["fingerprint"]:

@@ -14,7 +14,8 @@ os.setsid()
 import torch
 
 import kws.train  # noqa: F401
-from kws.data.corpus import load
+from kws.config import resolve
+from kws.data.labels import load_labelled
 from kws.sweep.worker import DATA_VARIABLE
 from kws.training.provenance import code_version
 
@@ -27,8 +28,7 @@ for name in ("ptflops.aten_engine", "wandb.sdk.launch", "pandas", "PIL.PngImageP
         importlib.import_module(name)
 # GNU's OpenMP hangs in a forked process when its parent has computed on several threads.
 torch.set_num_threads(1)
-data_dir, data, words, speaker_from = json.loads(os.environ[DATA_VARIABLE])
 with contextlib.suppress(Exception):  # each trial meets the same problem and reports it
-    load(data_dir, data, tuple(words), keep=True, speaker_from=speaker_from)
+    load_labelled(resolve((DATA_VARIABLE, json.loads(os.environ[DATA_VARIABLE]))), keep=True)
 # Otherwise each trial's first garbage collection scans all of the above: 0.2 s, and memory pages no longer shared.
 gc.freeze()

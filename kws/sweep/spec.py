@@ -34,7 +34,9 @@ IGNORED = re.compile(
     r"\$\{(env|interpreter|args|args_no_equals|args_no_hyphens|args_no_boolean_flags)\}"
     r"|(/usr/bin/)?env|(.*/)?python[\d.]*|-u"
 )
-DATA_SETTINGS = ("data", "data_dir", "words", "speaker_from")
+DATA_SETTINGS = (
+    "data", "data_dir", "words", "unknown", "unknown_synthetic", "silence", "resplit", "speaker_from",
+)  # fmt: skip
 # Settings that say where a run is done: machines that differ only in these share one sweep.
 LOCAL = ("run_dir", "device", "threads", "entity")
 

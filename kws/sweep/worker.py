@@ -43,7 +43,7 @@ def start_process(config: Config, target: Callable[..., None], *arguments: objec
     first child process and not changed afterwards; trials with other data read their data themselves. Raises OSError
     or EOFError if the server was killed; the next call starts a new one.
     """
-    os.environ[DATA_VARIABLE] = json.dumps([config.data_dir, config.data, config.words, config.speaker_from])
+    os.environ[DATA_VARIABLE] = json.dumps(config.as_dict())
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["kws.sweep.preload"])
     receiver, sender = context.Pipe(duplex=False)
@@ -93,10 +93,10 @@ def data_fingerprint(config: Config) -> str | None:
 
 
 def _send_fingerprint(connection: Connection, config: Config) -> None:
-    from kws.data.corpus import load
+    from kws.data.labels import load_labelled
 
     with contextlib.suppress(Exception):
-        corpus = load(config.data_dir, config.data, config.words, speaker_from=config.speaker_from)
+        corpus = load_labelled(config)
         connection.send(corpus.fingerprint)
 
 

@@ -15,8 +15,8 @@ from kws import errors, metrics
 from kws.config import SCHEMA, Config
 from kws.data.audio import to_float
 from kws.data.batches import TrainingBatches, epoch_generator
-from kws.data.corpus import Corpus, DataInfo, load
-from kws.data.splits import resplit
+from kws.data.corpus import Corpus, DataInfo
+from kws.data.labels import load_labelled
 from kws.errors import DISK_FAULTS, CannotWrite, KwsError
 from kws.metrics import Row, Summary
 from kws.model import complexity, network
@@ -64,9 +64,7 @@ def prepare(config: Config, notify: Callable[[str], None] = errors.notify) -> Ru
     torch.set_num_threads(config.threads)
     device = choose_device(config.device)
     model = network.build(config).to(device)
-    corpus = load(config.data_dir, config.data, config.words, notify, speaker_from=config.speaker_from)
-    if config.resplit:
-        corpus = resplit(corpus, config.words, config.seed)
+    corpus = load_labelled(config, notify)
     return RunContext(
         device=device,
         corpus=corpus,
@@ -174,7 +172,7 @@ class TrainingRun:
             metrics.VAL_ACCURACY: validation.accuracy,
             metrics.LR: lr,
             metrics.EPOCH_S: seconds,
-            metrics.CLIPS_PER_S: len(context.batches.labels) / seconds,
+            metrics.CLIPS_PER_S: context.batches.clips / seconds,
         }
         self.rows.append(row)
         self._write_checkpoints()
@@ -215,7 +213,7 @@ class TrainingRun:
         if not torch.isfinite(losses).all():
             step = int(torch.nonzero(~torch.isfinite(losses))[0]) + 1
             raise Diverged(f"the training loss is not finite from epoch {epoch}, step {step} on; lower lr")
-        clips = len(batches.labels)
+        clips = batches.clips
         return float(losses.sum() / clips), float(correct / clips)
 
     def _test(self) -> tuple[Evaluation, complexity.Complexity]:

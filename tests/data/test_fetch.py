@@ -17,7 +17,7 @@ import pytest
 from doubles.archive_server import ArchiveServer, add, files, pack, sha256, wav
 
 from kws.data import archive
-from kws.data.fetch import fetch
+from kws.data.fetch import fetch, fetch_test_set
 from kws.data.layout import CLIPS, FOLDERS, LIST_LINES, check_complete
 from kws.errors import KwsError
 
@@ -131,6 +131,23 @@ def test_a_local_file_that_is_not_an_archive(tmp_path, make, message):
         assert_nothing(root)
     else:
         assert not root.exists()  # a wrong path is reported before anything is created
+
+
+def test_the_official_test_set_is_installed_like_the_full_set(tmp_path):
+    names = ("yes/a1_nohash_0.wav", "_silence_/0.wav", "_unknown_/bird_a1_nohash_0.wav.wav")
+    clips = {name: wav(2000, name) for name in names}
+    body = pack(clips | {"LICENSE": b"CC BY 4.0", "right/deeper/a1_nohash_0.wav": wav(2000, 6)})
+    with ArchiveServer(body) as server:
+        options = {"url": server.url, "pauses": ()}
+        wrong = error_of(fetch_test_set, tmp_path, sha256="0" * 64, **options)
+        assert "is not speech_commands_test_set_v0.02.tar.gz (sha256 is " in wrong
+        folder = fetch_test_set(tmp_path, sha256=sha256(body), **options)
+        requests = len(server.requests)
+        assert fetch_test_set(tmp_path, sha256=sha256(body), **options) == folder  # nothing is downloaded again
+        assert len(server.requests) == requests
+    assert folder == tmp_path / "SpeechCommands" / "speech_commands_test_set_v0.02"
+    stored = {path.relative_to(folder).as_posix() for path in folder.rglob("*.wav")}
+    assert stored == {*names} and (folder / "LICENSE").is_file()
 
 
 def test_the_hash_covers_the_file_beyond_the_last_member(tmp_path):

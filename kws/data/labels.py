@@ -1,0 +1,176 @@
+"""The corpus of a run: its keywords, and the labels _unknown_ and _silence_ with their clips and test set."""
+
+import hashlib
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from functools import cache
+from pathlib import Path
+from shlex import quote
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from kws.config import SILENCE, Config
+from kws.data.audio import N_SAMPLES, pad, read_clip
+from kws.data.clips import NOISE_FOLDER, SPLITS, word_of
+from kws.data.corpus import Corpus, Notify, Split, load
+from kws.data.layout import dataset_folder, read_marker
+from kws.data.splits import resplit
+from kws.errors import KwsError
+
+HELD_OUT_WORDS = 0.2  # share of the other words that only validation has
+FEWEST_WORDS = 3  # with fewer other words, none is held out
+NOISE_TRAINED = 0.8  # share of each noise recording, from its start, that training uses
+DIGITAL_SILENCE = 0.1  # share of the clips of _silence_ that are zeros
+
+
+def load_labelled(config: Config, notify: Notify = lambda line: None, keep: bool = False) -> Corpus:
+    """Return the Corpus that a run trains, validates and tests on; see kws.data.corpus.load for `keep` and errors.
+
+    The label _unknown_ is made of the other words of the data set's folder. For training it has all their clips, of
+    which each epoch draws some (kws.data.batches), except a fifth of the words: validation uses these alone, as its
+    error on words that training knows would say little about words it does not know. Validation and test have as many
+    clips as a keyword has on average, those with the lowest hashes. Synthetic words serve for training alone, unless
+    the whole corpus is synthetic.
+
+    The label _silence_ has as many clips as a keyword: random seconds of the noise recordings at random level, and
+    digital silence. Training uses the first four fifths of each recording, also as background noise.
+
+    The official test set beside the data set, if it has all labels, replaces the test split of such a run.
+    """
+    corpus = load(config.data_dir, config.data, config.words, notify, keep, config.speaker_from, others=config.unknown)
+    if config.resplit:
+        corpus = resplit(corpus, config.labels[: len(config.words) + config.unknown], config.seed)
+    if config.unknown:
+        corpus = _with_unknown(config, corpus, notify)
+    if config.silence:
+        corpus = _with_silence(config, corpus)
+    if config.labels != config.words and not config.resplit:
+        official = _official_test_set(dataset_folder(config.data_dir, "test_set"), config.labels)
+        if official:
+            split, fingerprint = official
+            digest = hashlib.sha256((corpus.fingerprint + fingerprint).encode()).hexdigest()
+            corpus = replace(corpus, testing=split, fingerprint=digest[:16], test_set="official")
+    return corpus
+
+
+def _with_unknown(config: Config, corpus: Corpus, notify: Notify) -> Corpus:
+    """Return the corpus with the clips of other words that each split has."""
+    label = len(config.words)
+    splits = {name: getattr(corpus, name) for name in SPLITS}
+    others = {name: [clip for clip in _clips(split) if clip.label == label] for name, split in splits.items()}
+    synthetic = _synthetic_words(config) if config.unknown_synthetic else {}
+    for name, clips in synthetic.items():
+        others[name if config.data == "synthetic" else "training"] += clips
+    if not others["training"]:
+        raise KwsError(
+            f"unknown: {corpus.folder} has no words other than {', '.join(config.words)}; add recordings of others, or "
+            f"run: {_synthetic_command(config)}, and add --unknown_synthetic=true"
+        )
+    words = sorted({clip.word for clip in others["validation"]}, key=lambda word: _hash(f"{_seed(config)} {word}"))
+    held_out = words[: max(1, round(HELD_OUT_WORDS * len(words)))] if len(words) >= FEWEST_WORDS else []
+    if not held_out:
+        notify(f"unknown: with {len(words)} other words, validation cannot have words that training never has")
+    made: dict[str, Any] = {}
+    for name, split in splits.items():
+        keywords = [clip for clip in _clips(split) if clip.label < label]
+        chosen = others[name]
+        if held_out and (name != "testing" or config.resplit):
+            chosen = [clip for clip in chosen if (clip.word in held_out) == (name != "training")]
+        if name != "training":
+            chosen = sorted(chosen, key=lambda clip: _hash(clip.path))[: round(len(keywords) / label)]
+        made[name] = _split([*keywords, *(clip._replace(label=label) for clip in chosen)])
+    number = sum(map(len, synthetic.values()))
+    return replace(corpus, **made, held_out_words=held_out, synthetic_unknown=number)
+
+
+def _synthetic_words(config: Config) -> dict[str, list["_Clip"]]:
+    """Return the clips of synthetic unknown words by split."""
+    folder = dataset_folder(config.data_dir, "synthetic_unknown")
+    words = (read_marker(folder) or {}).get("words")
+    if not words:
+        raise KwsError(f"unknown_synthetic: {folder} does not exist; run: {_synthetic_command(config)}")
+    corpus = load(config.data_dir, "synthetic_unknown", [word for word in words if word not in config.words])
+    return {name: list(_clips(getattr(corpus, name))) for name in SPLITS}
+
+
+def _synthetic_command(config: Config) -> str:
+    words = "" if config.words == Config().words else f" --words={','.join(config.words)}"
+    return f"kws data --synthetic --unknown_words=75{words} --root {quote(str(config.data_dir))}"
+
+
+def _with_silence(config: Config, corpus: Corpus) -> Corpus:
+    """Return the corpus with clips of _silence_ in each split, and less background noise for training."""
+    label = config.labels.index(SILENCE)
+    recordings = torch.split(corpus.noise, corpus.noise_lengths)
+    cuts = [int(NOISE_TRAINED * len(recording)) for recording in recordings]
+    trained = [recording[:cut] for recording, cut in zip(recordings, cuts, strict=True)]
+    rest = [recording[cut:] for recording, cut in zip(recordings, cuts, strict=True)]
+    halves = [(part[: len(part) // 2], part[len(part) // 2 :]) for part in rest]
+    parts = {"training": trained, "validation": [a for a, _ in halves], "testing": [b for _, b in halves]}
+    made: dict[str, Any] = {}
+    for name, of_split in parts.items():
+        split, long = getattr(corpus, name), [part for part in of_split if len(part) >= N_SAMPLES]
+        if not long:
+            raise KwsError(
+                f"silence: the recordings of {corpus.folder / NOISE_FOLDER} are shorter than 10 s; add a longer one"
+            )
+        number = round(int((split.labels < len(config.words)).sum()) / len(config.words))
+        generator = torch.Generator().manual_seed(config.seed if name == "training" else 0)
+        silence = []
+        for n in range(number):
+            part = long[
+                int(torch.multinomial(torch.tensor([float(len(part)) for part in long]), 1, generator=generator))
+            ]
+            start = int(torch.randint(len(part) - N_SAMPLES + 1, (1,), generator=generator))
+            level, is_digital = torch.rand(2, generator=generator).tolist()
+            samples = (part[start : start + N_SAMPLES] * (0.0 if is_digital < DIGITAL_SILENCE else level)).short()
+            silence.append(_Clip(samples, label, f"{SILENCE}/{name}-{n}.wav", ""))
+        made[name] = _split([*_clips(split), *silence])
+    return replace(corpus, **made, noise=torch.cat(trained))
+
+
+@cache  # a sweep's fork server reads them once for all trials
+def _official_test_set(folder: Path, labels: tuple[str, ...]) -> tuple[Split, str] | None:
+    """Return the clips of the labels in the official test set and a hash of them, None if it lacks a label."""
+    if not all((folder / label).is_dir() for label in labels):
+        return None
+    digest, clips = hashlib.sha256(), []
+    for number, label in enumerate(labels):
+        for path in sorted((folder / label).glob("[!._]*.wav")):
+            samples = pad(torch.from_numpy(read_clip(path)))
+            digest.update(samples.numpy().data)
+            clips.append(_Clip(samples, number, f"{label}/{path.name}", path.name.partition("_nohash_")[0]))
+    return _split(clips), digest.hexdigest()
+
+
+class _Clip(NamedTuple):
+    """A clip: its samples (16000,) int16, label, path, and speaker."""
+
+    samples: Tensor
+    label: int
+    path: str
+    speaker: str
+
+    @property
+    def word(self) -> str:
+        return word_of(self.path)
+
+
+def _clips(split: Split) -> Iterator[_Clip]:
+    rows = zip(split.waveforms, split.labels.int().tolist(), split.clips, split.speaker_of, strict=True)
+    return (_Clip(*row) for row in rows)
+
+
+def _split(clips: Sequence[_Clip]) -> Split:
+    samples, labels, paths, speakers = zip(*clips, strict=True)
+    return Split(torch.stack(samples), torch.tensor(labels, dtype=torch.float32), list(paths), list(speakers))
+
+
+def _seed(config: Config) -> str:
+    return str(config.seed) if config.resplit else ""
+
+
+def _hash(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()

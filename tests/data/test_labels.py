@@ -1,0 +1,156 @@
+"""The labels _unknown_ and _silence_: which clips each split has of them, what an epoch draws, and the test set."""
+
+import shutil
+from pathlib import Path
+
+import pytest
+import soundfile
+import torch
+
+from kws.config import resolve
+from kws.data.batches import TrainingBatches, epoch_generator
+from kws.data.labels import load_labelled
+from kws.errors import KwsError
+from kws.model.features import LogMelFilterBanks
+from tests.helpers.corpus import make_corpus
+
+OTHERS = ("bed", "cat", "happy", "wow")
+WORDS = ("no", "yes", *OTHERS)
+UNKNOWN, SILENCE = 2, 3  # labels
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory):
+    place = tmp_path_factory.mktemp("labelled")
+    make_corpus(place, words=WORDS, noise_s=20)
+    return place
+
+
+def labelled(root, notify=lambda line: None, **settings):
+    return load_labelled(config(root, **settings), notify)
+
+
+def config(root, **settings):
+    return resolve(("test", {"data_dir": str(root), "unknown": True, "silence": True} | settings))
+
+
+def count(split, label):
+    return int((split.labels == label).sum())
+
+
+def words_of(split, label=UNKNOWN):
+    rows = zip(split.clips, split.labels.int().tolist(), strict=True)
+    return {Path(clip).parent.name for clip, of_clip in rows if of_clip == label}
+
+
+def test_validation_has_other_words_that_training_never_has(root):
+    corpus = labelled(root)
+    assert words_of(corpus.validation) == set(corpus.held_out_words) and len(corpus.held_out_words) == 1
+    assert words_of(corpus.training) == {*OTHERS} - {*corpus.held_out_words}
+    assert words_of(corpus.testing) <= {*OTHERS}
+    assert [count(corpus.validation, label) for label in range(4)] == [8, 8, 8, 8]
+    assert [count(corpus.testing, label) for label in range(4)] == [8, 8, 8, 8]
+    assert [count(corpus.training, label) for label in range(4)] == [32, 32, 96, 32]
+
+
+def test_the_clips_of_validation_and_test_do_not_depend_on_the_seed(root):
+    first, second = labelled(root, seed=1), labelled(root, seed=2)
+    for name in ("validation", "testing"):
+        a, b = getattr(first, name), getattr(second, name)
+        assert a.clips == b.clips and torch.equal(a.waveforms, b.waveforms)
+    assert first.fingerprint == second.fingerprint
+
+
+def test_resplit_holds_out_other_words_by_seed_for_validation_and_test(root):
+    held_out = set()
+    for seed in range(6):
+        corpus = labelled(root, resplit=True, seed=seed)
+        assert words_of(corpus.validation) == words_of(corpus.testing) == set(corpus.held_out_words)
+        assert not words_of(corpus.training) & set(corpus.held_out_words)
+        held_out |= set(corpus.held_out_words)
+    assert len(held_out) > 1
+
+
+def test_with_too_few_other_words_none_is_held_out_and_a_notice_says_so(tmp_path):
+    make_corpus(tmp_path, words=("no", "yes", "bed"), noise_s=20)
+    notices = []
+    corpus = labelled(tmp_path, notices.append)
+    assert words_of(corpus.training) == words_of(corpus.validation) == {"bed"} and corpus.held_out_words == []
+    assert notices[-1] == "unknown: with 1 other words, validation cannot have words that training never has"
+
+
+def test_each_epoch_draws_other_words_of_its_own(root):
+    corpus = labelled(root)
+    settings = config(root, augment=False, unknown_share=1.5)
+    batches = TrainingBatches(settings, corpus, LogMelFilterBanks(n_mels=20))
+    drawn = []
+    for number in (1, 2, 1):
+        features, labels = zip(*batches.epoch(epoch_generator(0, number)), strict=True)
+        features, labels = torch.cat(list(features)), torch.cat(labels)
+        assert [int((labels == label).sum()) for label in range(4)] == [32, 32, 48, 32]
+        drawn.append(features[labels == UNKNOWN])
+    assert torch.equal(drawn[0], drawn[2]) and not torch.equal(drawn[0], drawn[1])
+    assert batches.clips == 144 and len(batches) == 3
+
+
+def test_silence_is_noise_at_random_level_from_its_own_part_of_the_recordings(root):
+    corpus = labelled(root)
+    recording, _ = soundfile.read(next(root.glob("SpeechCommands/*/_background_noise_/*.wav")), dtype="int16")
+    parts = {"training": (0, 16), "validation": (16, 18), "testing": (18, 20)}  # seconds
+    for name, (start, end) in parts.items():
+        split = getattr(corpus, name)
+        clips = split.waveforms[split.labels == SILENCE].float()
+        part = torch.from_numpy(recording[16000 * start : 16000 * end].copy()).float().unfold(0, 16000, 1)
+        loud = clips[clips.abs().amax(1) > 300]
+        likeness = torch.nn.functional.normalize(loud) @ torch.nn.functional.normalize(part).T
+        assert len(loud) > 4 and (likeness.amax(1) > 0.99).all()
+    silence = corpus.training.waveforms[corpus.training.labels == SILENCE]
+    assert (silence == 0).all(1).any()  # digital silence
+    assert len(corpus.noise) == 16000 * 16
+
+
+def test_the_official_test_set_replaces_the_test_split_if_it_has_all_labels(root, tmp_path):
+    shutil.copytree(root, tmp_path, dirs_exist_ok=True)
+    lists = labelled(tmp_path)
+    assert lists.test_set == "lists"
+    place = tmp_path / "SpeechCommands" / "speech_commands_test_set_v0.02"
+    for label, name in (("no", "a_nohash_0.wav"), ("yes", "a_nohash_0.wav"), ("_unknown_", "dog_a_nohash_0.wav.wav")):
+        (place / label).mkdir(parents=True)
+        soundfile.write(place / label / name, torch.zeros(9000).numpy() + 0.1, 16000, subtype="PCM_16")
+    assert labelled(tmp_path).test_set == "lists"  # it lacks _silence_
+    (place / "_silence_").mkdir()
+    soundfile.write(place / "_silence_" / "0.wav", torch.zeros(16000).numpy(), 16000, subtype="PCM_16")
+    load_labelled.__globals__["_official_test_set"].cache_clear()
+    official = labelled(tmp_path)
+    assert official.test_set == "official" and official.fingerprint != lists.fingerprint
+    assert official.testing.clips == [
+        "no/a_nohash_0.wav", "yes/a_nohash_0.wav", "_unknown_/dog_a_nohash_0.wav.wav", "_silence_/0.wav"
+    ]  # fmt: skip
+    assert labelled(tmp_path, resplit=True).test_set == "lists"
+    assert labelled(tmp_path, unknown=False, silence=False).test_set == "lists"
+
+
+def test_synthetic_words_are_for_training_alone(root, tmp_path):
+    shutil.copytree(root, tmp_path, dirs_exist_ok=True)
+    with pytest.raises(
+        KwsError, match="unknown_synthetic: .* does not exist; run: kws data --synthetic --unknown_words"
+    ):
+        labelled(tmp_path, unknown_synthetic=True)
+    synthetic = make_corpus(tmp_path, "speech_commands_synthetic_unknown", words=("yet", "note"), noise_s=10)
+    (synthetic / ".kws-complete").write_text('{"words": ["note", "yet"], "clips": {"note": 48, "yet": 48}}')
+    corpus = labelled(tmp_path, unknown_synthetic=True)
+    assert {"yet", "note"} <= words_of(corpus.training) and corpus.synthetic_unknown == 96
+    assert not {"yet", "note"} & (words_of(corpus.validation) | words_of(corpus.testing))
+    assert corpus.info(False)["synthetic_unknown"] == 96
+
+
+def test_without_other_words_the_error_says_how_to_get_some(data_dir):
+    with pytest.raises(
+        KwsError, match="unknown: .* has no words other than no, yes; add recordings of others, or run: "
+    ):
+        labelled(data_dir)
+
+
+def test_recordings_of_noise_that_are_too_short_for_silence_are_an_error(data_dir):
+    with pytest.raises(KwsError, match="silence: the recordings of .* are shorter than 10 s; add a longer one"):
+        labelled(data_dir, unknown=False)
