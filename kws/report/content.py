@@ -3,8 +3,10 @@
 import math
 from collections.abc import Iterable
 
+from kws import metrics
 from kws.analysis.decision import SIGNIFICANT
 from kws.analysis.narrative import split_sizes
+from kws.analysis.records import RunRecord
 from kws.analysis.statistics import Difference, Estimate
 from kws.analysis.study import FEWEST_SEEDS, LAST_EPOCHS, Configuration, Study
 from kws.formatting import count, p_text, percent, percentage_points, seconds
@@ -84,12 +86,33 @@ def facts(study: Study) -> dict[str, str]:
         "Data": f"{corpus}: {', '.join(f'“{label}”' for label in study.runs[0].labels)}",
         "Training, validation and test clips": ", ".join(split_sizes(study, key) for key in ("train", "val", "test"))
         + (resplit if config.get("resplit") else ""),
+        **_other_labels(study),
         "Choice": f"{study.chosen_on} accuracy, margin {percentage_points(study.margin)} points",
         "Runs": f"{len(study.runs)} finished; configurations: {len(study.configurations)}; seeds: {len(study.seeds)}",
         "Machine": f"{_distinct(study, 'host')} ({_distinct(study, 'device_name')})",
         "Code": f"{study.code}, Python {' and '.join(pythons) or 'unknown'}",
         "Data fingerprint": str(study.data_info["fingerprint"])[:16],
     }
+
+
+def _other_labels(study: Study) -> dict[str, str]:
+    """Return the facts of a study with the labels _unknown_ or _silence_."""
+    info = study.data_info
+    synthetic = sorted({run.data_info.get("synthetic_unknown", 0) for run in study.runs})
+    found = {
+        "Test set": "the official one of the twelve-label task" if info.get("test_set") == "official" else "",
+        "Words that only validation and test have": ", ".join(info.get("held_out_words", [])),
+        "Synthetic clips of other words in training": " or ".join(map(str, synthetic)) if any(synthetic) else "",
+    }
+    return {fact: text for fact, text in found.items() if text}
+
+
+def recalls(run: RunRecord) -> str:
+    """Return macro F1 and each label's recall of a run as text, "" for two labels."""
+    if metrics.TEST_F1 not in run.summary:
+        return ""
+    shares = [f"{label} {percent(run.summary.get(metrics.recall(label), math.nan))}" for label in run.labels]
+    return f"Macro F1 is {run.summary[metrics.TEST_F1]:.3f}; recall: {', '.join(shares)}."
 
 
 def _distinct(study: Study, key: str) -> str:

@@ -94,6 +94,7 @@ def _article(study: Study, figures: Sequence[Figure], data_dir: str | Path | Non
         "conclusions": conclusions(study),
         "val_accuracy": run.summary[metrics.BEST_VAL_ACCURACY],
         "test_accuracy": test_accuracy,
+        "recalls": content.recalls(run),
         "interval": f"{percentage_points(of_model.low)} to {percentage_points(of_model.high)}",
         "confusion": _confusion(run),
         "layers": [

@@ -70,13 +70,17 @@ def check_out(out_dir: Path) -> None:
 
 def _rows(found: Sequence[Study], excluded: Sequence[Excluded]) -> Iterator[list[Any]]:
     """Yield the rows of runs.csv: the header, usable runs with their numbers, excluded ones with the reason."""
-    yield [*RUN_COLUMNS, *IDENTITY_SETTINGS, *metrics.SUMMARY_METRICS]
+    labels = dict.fromkeys(
+        label for study in found for run in study.runs for label in run.labels if len(run.labels) > 2
+    )
+    names = [*metrics.SUMMARY_METRICS, *([metrics.TEST_F1] if labels else []), *map(metrics.recall, labels)]
+    yield [*RUN_COLUMNS, *IDENTITY_SETTINGS, *names]
     for study in found:
         for run in study.runs:
             data = (study.synthetic, study.data_info["fingerprint"])
             values = (run.config[name] for name in IDENTITY_SETTINGS)
             settings = (value_text(value) if isinstance(value, tuple) else value for value in values)
-            numbers = (run.summary.get(name, "") for name in metrics.SUMMARY_METRICS)
+            numbers = (run.summary.get(name, "") for name in names)
             yield [study.name, run.run_id, run.name, *data, "", run.where, *settings, *numbers]
     for item in excluded:
         yield [item.study, "", item.name, "", "", item.reason, item.where]
