@@ -134,6 +134,15 @@ def _parser() -> _Parser:
     predict.add_argument("--run_dir", type=PATH, default="runs", metavar="DIR", help=run_dir)
     predict.add_argument("--json", action="store_true", help="print JSON")
 
+    export = command("export", _export, "write a trained model as ONNX, with a model card beside it")
+    export.add_argument("--out", type=PATH, required=True, metavar="FILE.onnx", help="the file to write")
+    clips = "where the run's data is, for the check on validation clips (default: as in the run)"
+    export.add_argument("--data_dir", type=PATH, metavar="DIR", help=clips)
+    export.add_argument("--int8", action="store_true", help="also write a quantised model, FILE.int8.onnx")
+    for sub in (export,):
+        sub.add_argument("model", type=PATH, metavar="RUN", help="a run id or a run folder")
+        sub.add_argument("--run_dir", type=PATH, default="runs", metavar="DIR", help=run_dir)
+
     doctor = command("doctor", _doctor, "check what is installed, found and reachable, with suggested fixes")
     doctor.add_argument("--data_dir", type=PATH, metavar="DIR", help=DATA_DIR_HELP)
     doctor.add_argument("--words", help="the two words (default: no,yes)")
@@ -299,6 +308,15 @@ def _predict(options: argparse.Namespace) -> int:
     for problem in problems:
         progress.notify(problem)
     return 2 if problems else 0
+
+
+def _export(options: argparse.Namespace) -> int:
+    from kws.inference.export import export
+    from kws.terminal import tables
+
+    for fact, text in export(options.model, options.run_dir, options.out, options.data_dir, options.int8):
+        tables.line(f"{fact:<12} {text}")
+    return 0
 
 
 def _doctor(options: argparse.Namespace) -> int:

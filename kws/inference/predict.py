@@ -8,11 +8,10 @@ import soundfile
 import torch
 from torch import Tensor
 
-from kws.config import recorded
 from kws.data.audio import N_SAMPLES, SAMPLE_RATE, pad
 from kws.data.torchaudio_import import torchaudio
 from kws.errors import KwsError
-from kws.model.network import KeywordModel, label_probabilities
+from kws.model.network import label_probabilities
 from kws.training import checkpoints
 from kws.training.run_folder import find_checkpoint
 
@@ -38,16 +37,8 @@ class Predictor:
     """A run's best model and its labels. `run` is a run folder, a run id in `run_dir`, or a best.pt."""
 
     def __init__(self, run: str, run_dir: str = "runs") -> None:
-        path = find_checkpoint(run, run_dir)
-        checkpoint = checkpoints.read(path)
-        config = recorded(str(path), checkpoint["config"])
+        config, self.model = checkpoints.load_model(find_checkpoint(run, run_dir))
         self.labels = config.labels
-        self.model = KeywordModel(config)
-        try:
-            self.model.load_state_dict(checkpoint["model"])
-        except RuntimeError as error:
-            raise KwsError(f"{path}: its weights do not fit its config; choose another run") from error
-        self.model.eval()
         self._probabilities(torch.zeros(1, N_SAMPLES))  # the first call is slow: do not time it
 
     @torch.no_grad()

@@ -50,6 +50,18 @@ def read(path: Path, device: torch.device | str = "cpu") -> Checkpoint:
     return checkpoint
 
 
+def load_model(path: Path) -> tuple[Config, KeywordModel]:
+    """Return the settings and the model, in evaluation mode, of a checkpoint. Raises KwsError."""
+    checkpoint = read(path)
+    config = recorded(str(path), checkpoint["config"])
+    model = KeywordModel(config)
+    try:
+        model.load_state_dict(checkpoint["model"])
+    except RuntimeError as error:
+        raise KwsError(f"{path}: its weights do not fit its config; choose another run") from error
+    return config, model.eval()
+
+
 def restore(folder: RunFolder, config: Config, model: KeywordModel, fingerprint: str) -> Checkpoint | None:
     """Load the last weights of a run folder into `model` and return the checkpoint; None if there is none.
 

@@ -23,6 +23,7 @@ from kws.model import complexity, network
 from kws.training import checkpoints
 from kws.training.checkpoints import Checkpoint, best_row
 from kws.training.evaluation import Evaluation, evaluate, features_of
+from kws.training.model_card import model_card
 from kws.training.optimizer import adam
 from kws.training.provenance import Provenance
 from kws.training.run_folder import LAST_CHECKPOINT, LAYERS, METRICS, PREDICTIONS, RunFolder, resume_command
@@ -261,7 +262,7 @@ class TrainingRun:
             log_mels = context.model.features(shown.to(context.device)).cpu() if len(shown) else shown
         self.tracker.upload(self.folder.path, METRICS, PREDICTIONS, LAYERS)  # queued; the next two wait for an answer
         self.tracker.log_evaluation(test, shown, log_mels, costs.layers)
-        self.tracker.log_model(self.folder.best_checkpoint)
+        self.tracker.log_model(self.folder.best_checkpoint, model_card(self.folder.path))
 
     def _end(self, state: str, summary: Mapping[str, Any]) -> None:
         """End a run without a result. In its folder first: W&B may be slow or unreachable."""

@@ -158,12 +158,15 @@ class Tracker:
             except OSError as error:
                 self._notify(f"W&B will lack {name} of the run ({error})")
 
-    def log_model(self, path: Path) -> None:
-        """Log the best checkpoint as the artifact `kws-RUN_ID`, once. Uploaded from `path` without another copy."""
+    def log_model(self, path: Path, card: str) -> None:
+        """Log the best checkpoint as the artifact `kws-RUN_ID`, described by its model card, once.
+
+        It is uploaded from `path` without another copy.
+        """
         import wandb
 
         if self._enabled:
-            artifact = wandb.Artifact(f"kws-{self._run.id}", type="model")
+            artifact = wandb.Artifact(f"kws-{self._run.id}", type="model", description=card)
             artifact.add_file(str(path), name=BEST_CHECKPOINT, policy="immutable")
             self._send(lambda: self._run.log_artifact(artifact))
 

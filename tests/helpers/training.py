@@ -10,6 +10,7 @@ from pathlib import Path
 from helpers.corpus import make_corpus
 
 from kws.config import resolve
+from kws.training.model_card import model_card
 
 ROOT = Path(__file__).parents[2]
 TIMES = ("time/", "_timestamp", "_runtime", "_wandb")
@@ -108,4 +109,5 @@ def assert_uploaded(server, run_folder, epochs):
     assert any(name.startswith("media/table/test/misclassified") for name in run.files)
     artifact = server.artifact(f"kws-{run.id}")
     assert (artifact.run, artifact.type) == (run.id, "model")
+    assert artifact.description == model_card(run_folder)
     assert artifact.files == {"best.pt": (run_folder / "best.pt").read_bytes()}
