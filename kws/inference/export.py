@@ -9,6 +9,7 @@ import time
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -21,8 +22,8 @@ from torch.nn import functional as F
 from kws import __version__
 from kws.config import Config
 from kws.data.audio import N_SAMPLES, SAMPLE_RATE, to_float
-from kws.data.corpus import Split, load
-from kws.data.splits import resplit
+from kws.data.corpus import Split
+from kws.data.labels import load_labelled
 from kws.errors import KwsError
 from kws.files import write_atomically, write_text
 from kws.formatting import count, percent
@@ -151,12 +152,11 @@ def _import(package: str) -> Any:
 
 def _validation_clips(config: Config, data_dir: str | None) -> tuple[Split | None, str]:
     """Return the run's validation clips, or None and the reason."""
+    data_dir = data_dir or config.data_dir
     try:
-        corpus = load(data_dir or config.data_dir, config.data, config.words)
-        corpus = resplit(corpus, config.words, config.seed) if config.resplit else corpus
-        return corpus.validation, ""
+        return load_labelled(replace(config, data_dir=data_dir)).validation, ""
     except KwsError:
-        return None, f"there are none of the run's data below {data_dir or config.data_dir}"
+        return None, f"there are none of the run's data below {data_dir}"
 
 
 def _spread(n: int) -> list[int]:

@@ -19,13 +19,13 @@ def model_card(folder: Path) -> str:
 def card(config: Mapping[str, Any], summary: Mapping[str, Any], tested: Sequence[Prediction]) -> str:
     """Return the model card for a run's recorded config, its summary and its predictions for the test clips."""
     labels, data = labels_of(config), config.get("data_info") or {}
-    speech = "synthetic speech (espeak-ng)" if data.get("synthetic") else "Speech Commands v0.02 (CC BY 4.0)"
+    speech = data.get("corpus") or ("synthetic speech" if data.get("synthetic") else "recordings")
     held_out = "held-out speakers" if config.get("resplit") else "test clips"
     lines = [
         f"# Keyword-spotting model {_text(config.get('run_name'))}",
         "",
         f"- Answers: one of {', '.join(map(_text, labels))} for one second of sound (16 kHz, mono).",
-        f"- Data: {speech}; clips for training {_whole(data.get('train'))}, validation {_whole(data.get('val'))}, test "
+        f"- Data: {_text(speech)}; clips for training {_whole(data.get('train'))}, validation {_whole(data.get('val'))}, test "
         f"{_whole(data.get('test'))}; {_whole(data.get('speakers'))} speakers; fingerprint "
         f"{_text(data.get('fingerprint'))}.",
         f"- Run: {_text(config.get('run_id'))} of study {_text(config.get('study'))}, seed {config.get('seed')}, code "
