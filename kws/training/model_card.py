@@ -25,8 +25,8 @@ def card(config: Mapping[str, Any], summary: Mapping[str, Any], tested: Sequence
         f"# Keyword-spotting model {_text(config.get('run_name'))}",
         "",
         f"- Answers: one of {', '.join(map(_text, labels))} for one second of sound (16 kHz, mono).",
-        f"- Data: {_text(speech)}; clips for training {_whole(data.get('train'))}, validation {_whole(data.get('val'))}, test "
-        f"{_whole(data.get('test'))}; {_whole(data.get('speakers'))} speakers; fingerprint "
+        f"- Data: {_text(speech)}; clips for training {_whole(data.get('train'))}, validation "
+        f"{_whole(data.get('val'))}, test {_whole(data.get('test'))}; {_whole(data.get('speakers'))} speakers; fingerprint "
         f"{_text(data.get('fingerprint'))}.",
         f"- Run: {_text(config.get('run_id'))} of study {_text(config.get('study'))}, seed {config.get('seed')}, code "
         f"{_text(config.get('code_version'))}, "
