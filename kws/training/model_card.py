@@ -21,12 +21,14 @@ def card(config: Mapping[str, Any], summary: Mapping[str, Any], tested: Sequence
     labels, data = labels_of(config), config.get("data_info") or {}
     speech = data.get("corpus") or ("synthetic speech" if data.get("synthetic") else "recordings")
     held_out = "held-out speakers" if config.get("resplit") else "test clips"
+    splits = (("training", "train"), ("validation", "val"), ("test", "test"))
+    sizes = (f"{name} {_whole(data.get(key))}" for name, key in splits)
+    clips = f"clips for {', '.join(sizes)}"
     lines = [
         f"# Keyword-spotting model {_text(config.get('run_name'))}",
         "",
         f"- Answers: one of {', '.join(map(_text, labels))} for one second of sound (16 kHz, mono).",
-        f"- Data: {_text(speech)}; clips for training {_whole(data.get('train'))}, validation "
-        f"{_whole(data.get('val'))}, test {_whole(data.get('test'))}; {_whole(data.get('speakers'))} speakers; fingerprint "
+        f"- Data: {_text(speech)}; {clips}; {_whole(data.get('speakers'))} speakers; fingerprint "
         f"{_text(data.get('fingerprint'))}.",
         f"- Run: {_text(config.get('run_id'))} of study {_text(config.get('study'))}, seed {config.get('seed')}, code "
         f"{_text(config.get('code_version'))}, "
