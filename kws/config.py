@@ -253,6 +253,8 @@ def _check_together(config: Config) -> None:
     for name in ("project", "entity"):
         if getattr(config, name) != getattr(config, name).strip():
             raise KwsError(f"{name}: {one_line(getattr(config, name))!r} begins or ends with a space")
+        if getattr(config, name) in ("runs", "sweeps"):
+            raise KwsError(f"{name}: {getattr(config, name)!r} is a word of W&B's addresses; choose another name")
         if any(character in getattr(config, name) for character in "/\\#?%:"):
             raise KwsError(f"{name}: {one_line(getattr(config, name))!r} has one of / \\ # ? % : which W&B refuses")
 

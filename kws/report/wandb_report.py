@@ -6,6 +6,7 @@ from collections.abc import Iterable, Sequence
 from importlib import import_module
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
+from urllib.parse import quote, unquote
 
 from kws import metrics
 from kws.analysis.narrative import answer, conclusions
@@ -66,7 +67,7 @@ def publish(studies: Sequence[Study], entity: str, project: str) -> dict[str, st
             workspaces.Section(name=_title(study), panels=_panels(reports, study), is_open=True) for study in studies
         ]
         workspace.save()
-        blocks, description = _blocks(reports, studies, entity, project), f"{MARK} Workspace: {workspace.url}"
+        blocks, description = _blocks(reports, studies, entity, project), f"{MARK} Workspace: {_quoted(workspace.url)}"
         report = reports.Report(
             entity=entity, project=project, title=TITLE, description=description, blocks=blocks, width="fluid"
         )
@@ -78,7 +79,7 @@ def publish(studies: Sequence[Study], entity: str, project: str) -> dict[str, st
         raise KwsError(f"{where}: the API key is rejected ({reason}); run wandb login --relogin") from error
     except (wandb.errors.Error, requests.RequestException, ValueError) as error:
         raise KwsError(f"{where}: the report cannot be saved ({one_line(error, 200)}); try again later") from error
-    return {"report": report.url, "workspace": workspace.url}
+    return {"report": _quoted(report.url), "workspace": _quoted(workspace.url)}
 
 
 def _existing_report(api: "wandb.Api", entity: str, project: str) -> Any:
@@ -94,10 +95,16 @@ def _workspace(workspaces: ModuleType, entity: str, project: str, existing: Any)
     """Return the workspace that the existing report names, else a new one."""
     if existing and (address := re.search(r"Workspace: (\S+)", existing.description)):
         try:
-            return workspaces.Workspace.from_url(address.group(1))
+            _, _, place = unquote(address.group(1)).partition(":")
+            return workspaces.Workspace.from_url(f"wandb:{place}")  # in http: a project's ";" would end the path
         except ValueError:  # someone deleted it
             pass
     return workspaces.Workspace(entity=entity, project=project, name=TITLE)
+
+
+def _quoted(address: str) -> str:
+    """Return an address with the characters of a project's name that addresses cannot have as escapes."""
+    return quote(address, safe=":/?=&+")
 
 
 def _title(study: Study) -> str:
@@ -126,7 +133,15 @@ def _filters(study: Study) -> list[Any]:
 
     settings = {"study": study.name, "data": study.runs[0].config["data"], "code_version": study.code.kws}
     settings |= {name: list(value) if isinstance(value, tuple) else value for name, value in study.variant.items()}
-    return [*(expr.Config(name) == value for name, value in settings.items()), expr.Metric("State") == "finished"]
+    filters = [expr.Config(name) == _escaped(value) for name, value in settings.items()]
+    return [*filters, expr.Metric("State") == "finished"]
+
+
+def _escaped(value: Any) -> Any:
+    """Return a filter's value with characters of text as escapes: the library parses it as Python, within quotes."""
+    if isinstance(value, list):
+        return [_escaped(item) for item in value]
+    return "".join(c if c.isalnum() else f"\\U{ord(c):08x}" for c in value) if isinstance(value, str) else value
 
 
 def _panels(reports: ModuleType, study: Study) -> list[Any]:

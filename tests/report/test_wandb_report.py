@@ -1,7 +1,9 @@
 """Publishing: the real library saves report and workspace to the stand-in server and reads them back."""
 
+import csv
 import json
 
+from doubles.wandb_server import WandbServer
 from helpers.online_study import call
 
 PUBLISH = """
@@ -83,3 +85,35 @@ def test_a_rejected_key_is_a_one_line_error(online, tmp_path):
         server.reject_key(False)
     assert message.startswith("W&B tester/words: ") and "wandb login --relogin" in message
     assert "\n" not in message and json.dumps(message)
+
+
+AWKWARD = 'it\'s "q" a=b <c> & 😀 |*_`$ {x} ü, (y) [z] ~^+@!' + "x" * 100
+FLAGS = "--channels=8", "--epochs=2", "--batch_size=16"
+
+
+def test_awkward_names_survive_from_training_to_the_published_report(tmp_path, data_dir):
+    """Quotes, backslashes, line breaks, emoji and the longest names that W&B takes."""
+    study, project, name = f"back\\slash {AWKWARD}"[:64], AWKWARD[:128], f"line\n\\{AWKWARD}"[:128]
+    variables = {"HOME": str(tmp_path), "WANDB_NAME": name, "WANDB_NOTES": f"{name}\n\\n", "KWS_DATA": str(data_dir)}
+    main = "from kws.cli import main; assert main() == 0"
+    with WandbServer() as server:
+        flags = *FLAGS, f"--study={study}", f"--project={project}"
+        call(server, tmp_path, main, "train", *flags, **variables, WANDB_MODE="offline")
+        [log] = (tmp_path / "wandb").glob("offline-run-*")
+        call(server, tmp_path, "import runpy; runpy.run_module('wandb', run_name='__main__')", "sync", log)
+        [run] = server.runs.values()
+        assert (run.project, run.display_name, run.notes) == (project, name, variables["WANDB_NOTES"])
+        assert (run.group, run.tags, run.config["study"]) == (study, [study, "speech_commands"], study)
+        for _ in range(2):
+            out = call(server, tmp_path, main, "report", f"tester/{project}", "--publish", **variables)
+        assert sorted(view["type"] for view in server.views.values()) == ["project-view", "runs"]
+        assert server.unknown == [] and server.crashes == []
+    [spec] = [json.loads(view["spec"]) for view in server.views.values() if view["type"] == "runs"]
+    [grid] = [block for block in spec["blocks"] if block["type"] == "panel-grid"]
+    filters = {item["key"]["name"]: item["value"] for item in grid["metadata"]["runSets"][0]["filters"]["filters"]}
+    assert (filters["study"], filters["state"]) == (study, "finished")
+    with open(tmp_path / "report" / "runs.csv", newline="") as file:
+        assert [row["study"] for row in csv.DictReader(file)] == [study]
+    for line in ("report", "workspace"):
+        [address] = [shown.split(maxsplit=1)[1] for shown in out.splitlines() if shown.startswith(f"{line}  ")][-1:]
+        assert address.startswith("http") and " " not in address and '"' not in address
