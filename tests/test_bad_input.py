@@ -88,7 +88,6 @@ FLAGS = (
     ("--data_dir=", "data_dir: is empty; leave it out or give it a value"),
     ("--project=a/b", "project: 'a/b' has one of / \\ # ? % : which W&B refuses"),
     (f"--study={'x' * 65}", "study: has 65 characters; W&B takes 64 at most"),
-    ("--project= a", "project: ' a' begins or ends with a space"),
     ("--project=runs", "project: 'runs' is a word of W&B's addresses; choose another name"),
     (f"--project={'x' * 129}", "project: has 129 characters; W&B takes 128 at most"),
     ("--entity=a:b", "entity: 'a:b' has one of / \\ # ? % : which W&B refuses"),

@@ -121,6 +121,12 @@ def test_one_line_is_one_short_printable_line(value):
     assert one_line(value).isprintable() and len(one_line(value)) <= 120
 
 
+def test_a_project_that_wandb_could_not_find_again_is_refused():
+    for project in (" kws", "kws "):
+        with pytest.raises(KwsError, match=f"project: '{project}' begins or ends with a space"):
+            resolve(("flag", {"project": project}))
+
+
 def test_a_number_of_thousands_of_digits_is_refused_in_one_line(tmp_path):
     (tmp_path / "a.yaml").write_text(f"lr: 0x{'f' * 9000}\n")
     with pytest.raises(KwsError, match="lr is 'int too long to show', but must be a number"):
