@@ -5,7 +5,7 @@ import atexit
 import gc
 import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -128,7 +128,8 @@ def _parser() -> _Parser:
     report.add_argument("--publish", action="store_true", help="also publish it as a W&B report and workspace")
 
     predict = command("predict", _predict, "classify recordings with a trained model")
-    predict.add_argument("files", nargs="+", type=PATH, metavar="FILE.wav")
+    files = "recordings: WAV, FLAC, Ogg, MP3 and others; - is standard input"
+    predict.add_argument("files", nargs="+", type=PATH, metavar="FILE", help=files)
     predict.add_argument("--model", type=PATH, required=True, metavar="RUN", help="a run id, a run folder or a best.pt")
     run_dir = "where to look up run ids (default: runs)"
     predict.add_argument("--run_dir", type=PATH, default="runs", metavar="DIR", help=run_dir)
@@ -293,21 +294,28 @@ def _margin(text: str) -> float:
 
 
 def _predict(options: argparse.Namespace) -> int:
-    from kws.inference.predict import Predictor
-    from kws.terminal import progress, tables
+    from kws.inference.predict import Prediction, Predictor
+    from kws.inference.recording import shown
+    from kws.terminal import tables
 
     predictor = Predictor(options.model, options.run_dir)
-    predictions, problems = [], []
-    for file in options.files:  # one bad file does not affect the others
-        try:
-            predictions.append(predictor.predict(file))
-        except KwsError as error:
-            problems.append(str(error))
-    if predictions:
-        tables.predictions(predictions, options.json)
-    for problem in problems:
-        progress.notify(problem)
-    return 2 if problems else 0
+    status = 0
+
+    def predictions() -> Iterator[Prediction]:
+        nonlocal status
+        for file in options.files:  # one bad file does not affect the others
+            try:
+                prediction = predictor.predict(file)
+            except KwsError as error:
+                status = 2
+                notify(str(error))
+                continue
+            for notice in prediction.notices:
+                notify(f"{shown(file)}: {notice}")
+            yield prediction
+
+    tables.predictions(predictions(), options.json)
+    return status
 
 
 def _export(options: argparse.Namespace) -> int:

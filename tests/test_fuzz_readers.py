@@ -5,6 +5,7 @@ import io
 import re
 import tarfile
 
+import numpy as np
 import pytest
 import soundfile
 from doubles.archive_server import add, wav
@@ -14,6 +15,7 @@ from hypothesis import strategies as st
 from kws.data.archive import LARGEST_MEMBER, Archive, members
 from kws.data.audio import read_clip
 from kws.errors import KwsError
+from kws.inference.recording import read_blocks
 
 CLIP = wav(1000, 0)
 FUZZ = settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -54,6 +56,20 @@ def test_an_edited_clip_is_read_or_named(tmp_path, edits, length):
         assert str(error).startswith(f"{path}: ") and one_line(error)
     else:
         assert samples.dtype == "int16" and samples.ndim == 1 and 0 < len(samples) <= 16000
+
+
+@FUZZ
+@given(edits=EDITS, length=st.integers(0, len(CLIP)) | st.none())
+def test_an_edited_recording_is_read_or_named(tmp_path, edits, length):
+    path = tmp_path / "recording.wav"
+    path.write_bytes(edited(CLIP, edits)[:length])
+    notices = []
+    try:
+        samples = np.concatenate(list(read_blocks(str(path), notices)))
+    except KwsError as error:
+        assert str(error).startswith(f"{path}: ") and one_line(error)
+    else:
+        assert samples.dtype == "float32" and samples.ndim == 1 and len(samples) and all(map(one_line, notices))
 
 
 @pytest.mark.parametrize("form", ["FLAC", "OGG", "AIFF", "W64", "CAF", "RF64"])

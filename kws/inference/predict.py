@@ -4,26 +4,29 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-import soundfile
+import numpy as np
 import torch
 from torch import Tensor
 
-from kws.data.audio import N_SAMPLES, SAMPLE_RATE, pad
-from kws.data.torchaudio_import import torchaudio
-from kws.errors import KwsError
+from kws.config import SILENCE, UNKNOWN
+from kws.data.audio import N_SAMPLES, SAMPLE_RATE
+from kws.inference.recording import read_blocks, windows
 from kws.model.network import label_probabilities
 from kws.training import checkpoints
 from kws.training.run_folder import find_checkpoint
 
-LONGEST_S = 600  # a file is read into memory at once
 WINDOW_HOP = N_SAMPLES // 2
+RAREST = 1e-15  # a smaller probability is rounding
 
 Window = tuple[float, str, float]  # start in seconds, word, probability
 
 
 @dataclass(frozen=True)
 class Prediction:
-    """The prediction for a file's loudest window, the predictions for all its windows, and milliseconds per window."""
+    """The answer to a recording, the predictions for all its windows, and milliseconds per window.
+
+    `notices` say what makes the answer less trustworthy.
+    """
 
     file: str
     word: str
@@ -31,6 +34,7 @@ class Prediction:
     start_s: float
     milliseconds: float
     windows: list[Window]
+    notices: list[str]
 
 
 class Predictor:
@@ -46,44 +50,27 @@ class Predictor:
         return label_probabilities(self.model(waveforms))
 
     def predict(self, file: str | Path) -> Prediction:
-        """Return the Prediction for a file of any rate, length and channel count. Raises KwsError, naming the file."""
-        waveforms = split_windows(read_audio(file))
-        started = time.perf_counter()
-        probability, label = (column.tolist() for column in self._probabilities(waveforms).max(1))
-        milliseconds = 1000 * (time.perf_counter() - started) / len(waveforms)
-        windows = [
-            (number * WINDOW_HOP / SAMPLE_RATE, self.labels[best], highest)
-            for number, (best, highest) in enumerate(zip(label, probability, strict=True))
-        ]
-        # A word is louder than its surroundings: the loudest window is the answer for a longer file.
-        start_s, word, probability = windows[int(waveforms.square().sum(1).argmax())]
-        return Prediction(str(file), word, probability, start_s, milliseconds, windows)
+        """Return the Prediction for a recording of any rate, length and channel count; the file "-" is standard input.
 
-
-def read_audio(file: str | Path) -> Tensor:
-    """Return a file's audio as (time,) float32 at 16 kHz, its channels averaged. Raises KwsError, naming the file."""
-    try:
-        with soundfile.SoundFile(file) as opened:
-            rate, seconds = opened.samplerate, opened.frames / opened.samplerate
-            if seconds > LONGEST_S:
-                raise KwsError(f"{file}: is {seconds:,.0f} s long, the limit is {LONGEST_S} s; split it")
-            samples = opened.read(dtype="float32", always_2d=True)
-    except (soundfile.LibsndfileError, OSError, RuntimeError) as error:
-        reason = str(error).rpartition(": ")[2].strip().rstrip(".")
-        raise KwsError(f"{file}: cannot be read as audio ({reason})") from error
-    if len(samples) == 0:
-        raise KwsError(f"{file}: contains no samples")
-    waveform = torch.from_numpy(samples).mean(1)
-    if not torch.isfinite(waveform).all():
-        raise KwsError(f"{file}: contains samples that are not finite numbers")
-    if rate != SAMPLE_RATE:
-        waveform = torchaudio.functional.resample(waveform, rate, SAMPLE_RATE)
-    return waveform
-
-
-def split_windows(waveform: Tensor) -> Tensor:
-    """(time,) to (windows, 16000): the clip zero-padded, or a second every half second, the last one padded."""
-    if len(waveform) <= N_SAMPLES:
-        return pad(waveform)[None]
-    missing = -(len(waveform) - N_SAMPLES) % WINDOW_HOP
-    return torch.nn.functional.pad(waveform, (0, missing)).unfold(0, N_SAMPLES, WINDOW_HOP).contiguous()
+        Raises KwsError, naming the file.
+        """
+        found: list[Window] = []
+        scores: list[float] = []
+        notices: list[str] = []
+        spent = 0.0
+        for seconds in windows(read_blocks(str(file), notices), WINDOW_HOP):
+            started = time.perf_counter()
+            waveforms = torch.from_numpy(np.array(seconds))
+            highest, label = self._probabilities(waveforms).topk(2, 1)
+            spent += time.perf_counter() - started
+            # The model is most certain of a word, but sometimes of a noise too; a word is louder than its surroundings,
+            # but a tap on the microphone is louder still. The product of log-odds and loudness is wrong least often.
+            log_odds = (highest[:, 0] / highest[:, 1].clamp(min=RAREST)).log()
+            scores += (log_odds * waveforms.square().mean(1).sqrt()).tolist()
+            for best, probability in zip(label[:, 0].tolist(), highest[:, 0].tolist(), strict=True):
+                found.append((len(found) * WINDOW_HOP / SAMPLE_RATE, self.labels[best], probability))
+        if not any(scores):
+            notices.append("is silent: the answer means nothing")
+        keywords = [n for n, (_, word, _) in enumerate(found) if word not in (UNKNOWN, SILENCE)]
+        start_s, word, probability = found[max(keywords or range(len(found)), key=scores.__getitem__)]
+        return Prediction(str(file), word, probability, start_s, 1000 * spent / len(found), found, notices)

@@ -2,7 +2,9 @@
 
 import json
 import math
-from collections.abc import Sequence
+import sys
+from collections.abc import Iterable, Sequence
+from io import TextIOWrapper
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -63,22 +65,26 @@ def run(folder: Path) -> None:
         line(f"upload it    wandb sync {summary[metrics.WANDB_SYNC_DIR]}")
 
 
-def predictions(predictions: Sequence["Prediction"], as_json: bool) -> None:
-    """Print one row per prediction; as JSON with every window."""
+def predictions(predictions: Iterable["Prediction"], as_json: bool) -> None:
+    """Print one row per prediction; as JSON with every window. File names are printed as the bytes that they are."""
+    if isinstance(sys.stdout, TextIOWrapper):
+        sys.stdout.reconfigure(errors="surrogateescape")
     if as_json:
         print(json.dumps([vars(item) for item in predictions], indent=2))
         return
     if not console.is_terminal:  # tab-separated, for other programs
         for item in predictions:
-            print(item.file, item.word, f"{item.probability:.4f}", f"{item.milliseconds:.2f} ms", sep="\t")
+            name = item.file.translate({ord("\t"): "\\t", ord("\n"): "\\n", ord("\r"): "\\r"})
+            print(name, item.word, f"{item.probability:.4f}", f"{item.milliseconds:.2f} ms", sep="\t", flush=True)
         return
     table = Table()
     for name in ("file", "word", "probability", "at", "ms per clip"):
         table.add_column(name, justify="left" if name in ("file", "word") else "right", overflow="fold")
     for item in predictions:
         numbers = (f"{item.probability:.4f}", f"{item.start_s:.1f} s", f"{item.milliseconds:.2f}")
-        table.add_row(Text(item.file), item.word, *numbers)
-    console.print(table)
+        table.add_row(Text(one_line(item.file, 4096)), item.word, *numbers)
+    if table.row_count:
+        console.print(table)
 
 
 def sweep_status(status: "Status") -> None:
