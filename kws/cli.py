@@ -12,7 +12,7 @@ from typing import Any, NoReturn
 from kws import __version__
 from kws.config import SETTINGS, Config, parse_flags, recorded, resolve
 from kws.errors import KwsError, notify
-from kws.files import read_yaml
+from kws.files import read_yaml, write_text
 
 EPILOG = "Every setting of a run is a flag of kws train, a key of its YAML file and a sweep parameter: kws train --help"
 PATH = os.path.expanduser  # the shell leaves the ~ in --out=~/report alone
@@ -140,7 +140,9 @@ def _parser() -> _Parser:
     clips = "where the run's data is, for the check on validation clips (default: as in the run)"
     export.add_argument("--data_dir", type=PATH, metavar="DIR", help=clips)
     export.add_argument("--int8", action="store_true", help="also write a quantised model, FILE.int8.onnx")
-    for sub in (export,):
+    demo = command("demo", _demo, "one web page with a trained model that listens to the microphone; works offline")
+    demo.add_argument("--out", type=PATH, metavar="FILE.html", help="write the page instead of serving and opening it")
+    for sub in (export, demo):
         sub.add_argument("model", type=PATH, metavar="RUN", help="a run id or a run folder")
         sub.add_argument("--run_dir", type=PATH, default="runs", metavar="DIR", help=run_dir)
 
@@ -324,6 +326,21 @@ def _export(options: argparse.Namespace) -> int:
 
     for fact, text in export(options.model, options.run_dir, options.out, options.data_dir, options.int8):
         tables.line(f"{fact:<12} {text}")
+    return 0
+
+
+def _demo(options: argparse.Namespace) -> int:
+    from kws.inference.demo import demo_page, serve
+
+    page = demo_page(options.model, options.run_dir)
+    if options.out is None:
+        serve(page, notify)
+        return 0
+    try:
+        write_text(options.out, page)
+    except OSError as error:
+        raise KwsError(f"--out: {options.out} cannot be written ({error.strerror}); choose another place") from error
+    print(options.out)
     return 0
 
 

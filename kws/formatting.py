@@ -1,5 +1,7 @@
 """Numbers and other values as text: one spelling for the terminal, the page, report.md and W&B."""
 
+import base64
+import hashlib
 import math
 import reprlib
 from typing import Any
@@ -49,3 +51,8 @@ def one_line(value: object, limit: int = 120) -> str:
         text = f"{type(value).__name__} too long to show"
     text = "".join(character if character.isprintable() else " " for character in text)
     return text if len(text) <= limit else text[: limit - 1] + "…"
+
+
+def script_digest(script: str) -> str:
+    """Return an inline script as a source of a content security policy."""
+    return f"'sha256-{base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()}'"

@@ -1,7 +1,5 @@
 """The page: one HTML file that contains its style, scripts, data, pictures and audio, and fetches nothing."""
 
-import base64
-import hashlib
 import json
 import time
 from collections.abc import Iterable, Sequence
@@ -17,7 +15,7 @@ from kws.analysis.narrative import answer, conclusions
 from kws.analysis.records import Excluded, RunRecord
 from kws.analysis.statistics import accuracy_interval
 from kws.analysis.study import Study
-from kws.formatting import percent, percentage_points, seconds, value_text
+from kws.formatting import percent, percentage_points, script_digest, seconds, value_text
 from kws.report import content, vega
 from kws.report.misclassified import misclassified
 from kws.report.vega import Figure
@@ -47,7 +45,7 @@ def page(
         loader=PackageLoader("kws.report", "static"), autoescape=True, undefined=StrictUndefined,
         trim_blocks=True, lstrip_blocks=True,
     )  # fmt: skip
-    environment.filters["digest"] = _digest
+    environment.filters["script_digest"] = script_digest
     environment.globals["percent"] = percent
     environment.policies["json.dumps_kwargs"] = {"allow_nan": False, "separators": (",", ":")}
     specs = {figure.id: figure.spec() for _, figures in drawn for figure in figures}
@@ -70,11 +68,6 @@ def page(
 def _vega() -> str:
     """Return the JavaScript of Vega, Vega-Lite and Vega-Embed, for an inline script."""
     return vl_convert.javascript_bundle("window.vegaEmbed = vegaEmbed;").replace("</script", "<\\/script")
-
-
-def _digest(script: str) -> str:
-    """Return a script as a source of the content security policy."""
-    return f"'sha256-{base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()}'"
 
 
 def _article(study: Study, figures: Sequence[Figure], data_dir: str | Path | None) -> dict[str, Any]:

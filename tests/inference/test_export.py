@@ -40,7 +40,7 @@ def variant(**settings):
 
 VARIANTS = (
     {}, {"mean_norm": "none"}, {"mean_norm": "clip", "groups": 4}, {"words": ("no", "yes", "up"), "groups": 2},
-    {"n_fft": 401, "hop_length": 99, "n_mels": 7}, {"kernel_size": 1, "n_fft": 200, "n_mels": 10, "hop_length": 1000},
+    {"n_fft": 401, "hop_length": 99, "n_mels": 7}, {"kernel_size": 1, "n_fft": 1024, "n_mels": 10, "hop_length": 1000},
 )  # fmt: skip
 
 

@@ -14,6 +14,7 @@ from xml.etree import ElementTree
 
 import pytest
 from conftest import snapshot
+from helpers.browser import open_browser
 from helpers.run_folders import make_run, make_study, write_sweep
 
 from kws.analysis.load import load
@@ -287,30 +288,10 @@ def test_an_earlier_report_is_replaced_and_anything_else_is_refused(kws, work):
 # In a browser
 
 
-def find_browser():
-    browser, driver = shutil.which("chromium") or shutil.which("google-chrome"), shutil.which("chromedriver")
-    return (browser, driver) if browser and driver else None
-
-
 @pytest.fixture(scope="module")
 def browser(tmp_path_factory):
-    selenium = pytest.importorskip("selenium.webdriver", reason="selenium is not installed")
-    if not find_browser():
-        pytest.skip("chromium and chromedriver are not installed")
-    binary, driver_path = find_browser()
-    options = selenium.ChromeOptions()
-    options.binary_location = binary
-    for flag in (
-        "--headless", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--hide-scrollbars",
-        "--disable-background-networking", "--disable-component-update", "--disable-sync", "--no-first-run",
-        f"--user-data-dir={tmp_path_factory.mktemp('chromium')}", "--window-size=1280,900",
-    ):  # fmt: skip
-        options.add_argument(flag)
-    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
-    service = selenium.ChromeService(driver_path)
-    driver = selenium.Chrome(options=options, service=service)
-    yield driver
-    driver.quit()
+    with open_browser(tmp_path_factory.mktemp("chromium")) as driver:
+        yield driver
 
 
 @pytest.fixture
