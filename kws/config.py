@@ -15,7 +15,7 @@ from kws.formatting import one_line
 SCHEMA = 1  # version of the records of settings, in config.json and in checkpoints: raise it if a meaning changes
 # Recorded in a run's config beside the settings; ignored when such a config is read back as settings.
 PROVENANCE_KEYS = (
-    "run_id", "run_name", "sweep_id", "schema", "data_info", "versions", "code_version", "host", "device_name",
+    "run_id", "run_name", "sweep_id", "sweep", "schema", "data_info", "versions", "code_version", "host", "device_name",
     "concurrent_jobs", "started",
 )  # fmt: skip
 # Where and how a run is done. They are not part of its name; two runs that differ only in them should agree.

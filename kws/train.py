@@ -14,7 +14,7 @@ from kws.errors import KwsError, NotResumable
 from kws.metrics import Row
 from kws.training import checkpoints, tracker, wandb_account, wandb_variables
 from kws.training.checkpoints import Checkpoint
-from kws.training.provenance import provenance
+from kws.training.provenance import SweepRecord, provenance
 from kws.training.run import Preempted, TrainingRun, prepare
 from kws.training.run_folder import RunFolder, resume_command
 
@@ -23,7 +23,7 @@ def train(
     config: Config,
     run_id: str | None = None,
     resume: bool = False,
-    sweep_id: str | None = None,
+    sweep: SweepRecord | None = None,
     on_epoch: Callable[[Row], None] | None = None,
     notify: Callable[[str], None] = errors.notify,
     concurrent_jobs: int = 1,
@@ -33,6 +33,7 @@ def train(
     Args:
         run_id: default $WANDB_RUN_ID, else new.
         resume: continue from the run folder's last checkpoint. A run that a W&B agent requeued does so by itself.
+        sweep: the sweep that the run belongs to; by default, that of W&B's agent.
         on_epoch: called after each epoch with the row that was logged.
         notify: called with one-line notices for the user.
         concurrent_jobs: how many trials the sweep runs at once, this one included; recorded.
@@ -48,7 +49,7 @@ def train(
 
     def start(run_id: str) -> Path:
         wandb_variables.check_run_id(run_id)
-        return _train(config, run_id, resume, sweep_id, on_epoch, notify, concurrent_jobs)
+        return _train(config, run_id, resume, sweep, on_epoch, notify, concurrent_jobs)
 
     try:
         return start(run_id or os.environ.get("WANDB_RUN_ID") or wandb_variables.random_run_id())
@@ -68,7 +69,7 @@ def _train(
     config: Config,
     run_id: str,
     resume: bool,
-    sweep_id: str | None,
+    sweep: SweepRecord | None,
     on_epoch: Callable[[Row], None] | None,
     notify: Callable[[str], None],
     concurrent_jobs: int,
@@ -79,7 +80,7 @@ def _train(
         thread.submit(wandb_account.wandb_settings)  # its errors are reported below
         context = prepare(config, notify)
         config = wandb_account.in_project(config)
-        record = provenance(config, run_id, sweep_id, context.data_info, str(context.device), concurrent_jobs)
+        record = provenance(config, run_id, sweep, context.data_info, str(context.device), concurrent_jobs)
 
     requeued = "WANDB_SWEEP_ID" in os.environ or os.environ.get("WANDB_RESUME") in ("allow", "must", "auto")
     with RunFolder(config.run_dir, run_id) as folder:
@@ -92,8 +93,9 @@ def _train(
             return checkpoints.restore(folder, config, context.model, context.corpus.fingerprint)
 
         checkpoint = restore()
-        offline = sweep_id is not None  # a trial of kws sweep
+        offline = sweep is not None  # a trial of kws sweep
         wandb_run = tracker.Tracker(config, run_id, record, resume or requeued, notify, offline)
+        wandb_run.read_sweep(record)
         try:
             if wandb_run.config != config:  # the config of an agent or of a resumed run has precedence
                 config = wandb_run.config

@@ -78,14 +78,15 @@ def _read_folder(folder: Path, progress: Progress) -> Iterator[RunRecord | Exclu
 
 
 def _read_run(folder: Path) -> RunRecord | Excluded:
+    where = one_line(folder, 4096)  # bytes in a path that are not text cannot be written into a report
     try:
         config = run_folder.read_config(folder)
     except KwsError as error:
-        return Excluded(folder.name, str(folder), "", f"cannot be read: {one_line(error, 200)}")
+        return Excluded(one_line(folder.name), where, "", f"cannot be read: {one_line(error, 200)}")
     run = RunRecord(
         run_id=str(config.get("run_id") or folder.name),
         name=str(config.get("run_name") or folder.name),
-        where=str(folder),
+        where=where,
         config=config,
         summary={},
         history={},
@@ -98,9 +99,8 @@ def _read_run(folder: Path) -> RunRecord | Excluded:
         summary = run_folder.read_summary(folder)
         run.summary = finite_numbers(summary)
         run.read_files(folder)
-        path = sweep_file(folder.parent, run.sweep_id)
-        if run.sweep_id and path.is_file():
-            run.sweep = read_yaml(path)
+        path = sweep_file(folder.parent, Path(run.sweep_id).name)
+        run.read_sweep((lambda: read_yaml(path)) if run.sweep_id and path.is_file() else None)
     except KwsError as error:
         run.problem = f"cannot be read: {one_line(error, 200)}"
         return run

@@ -1,6 +1,6 @@
 """Finished runs as the analysis uses them: a RunRecord for each that counts, an Excluded for each that does not."""
 
-import math
+import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -10,7 +10,7 @@ from kws import metrics
 from kws.config import labels_of, recorded
 from kws.errors import KwsError
 from kws.formatting import one_line
-from kws.training.provenance import Code, code_of, run_identity
+from kws.training.provenance import Code, code_of, run_identity, sweep_content
 from kws.training.run_folder import TEST, VALIDATION, Predictions, read_history, read_layers, read_predictions
 
 if TYPE_CHECKING:
@@ -36,7 +36,7 @@ class RunRecord:
     history: dict[str, list[float]]  # metric -> values, one per epoch
     predictions: Predictions = field(default_factory=dict)  # of the test clips; {} if not recorded
     val_predictions: Predictions = field(default_factory=dict)  # of the validation clips; {} if not recorded
-    layers: list[dict[str, str]] = field(default_factory=list)  # rows of layer, output_shape, params, macs
+    layers: list[dict[str, Any]] = field(default_factory=list)  # rows of layer, output_shape, params, macs
     sweep_id: str = ""
     sweep: dict[str, Any] = field(default_factory=dict)  # content of the sweep file; {} if unknown
     problem: str = ""  # why the run does not count
@@ -69,6 +69,13 @@ class RunRecord:
     def identity(self) -> tuple[object, ...]:
         """What distinguishes this run from any other of its study: settings, including the seed, data and code."""
         return run_identity(self.config, self.data_info.get("fingerprint"), self.code)
+
+    def read_sweep(self, read: Callable[[], Any] | None) -> None:
+        """Take the sweep's content from the run's config, else from what `read` returns. Raises KwsError."""
+        if self.config.get("sweep") is not None:
+            self.sweep = sweep_content(self.config["sweep"], "sweep in its config")
+        elif read:
+            self.sweep = sweep_content(read(), f"sweep {one_line(self.sweep_id)}")
 
     def read_files(self, folder: Path) -> None:
         """Read history, predictions and layers from the run's folder, or from copies of its files. Raises KwsError."""
@@ -107,9 +114,13 @@ def checked(run: RunRecord, state: object, error: object = "") -> RunRecord:
 def _problem(run: RunRecord) -> str:
     """Return why a finished run cannot count, "" if it can. Its settings pass the same checks as a new run's."""
     try:
-        run.config |= vars(recorded("config", run.config))
+        text = json.dumps(run.config, ensure_ascii=False, sort_keys=True)  # W&B does not keep the order of entries
+        text.encode()
+        run.config = json.loads(text) | vars(recorded("config", run.config))
     except KwsError as error:
         return str(error)
+    except UnicodeEncodeError:
+        return "its config has text with half a character"
     for name in ACCURACIES:
         if not 0 <= run.summary.get(name, -1) <= 1:
             return f"its summary has no {name} between 0 and 1"
@@ -117,28 +128,33 @@ def _problem(run: RunRecord) -> str:
         if run.summary.get(name, 0) <= 0:
             return f"its summary has no {name}"
     info = run.config.get("data_info")
-    if not isinstance(info, dict) or not info.get("fingerprint"):
+    if not isinstance(info, dict) or not info.get("fingerprint") or not isinstance(info["fingerprint"], str):
         return "its config has no data_info with a fingerprint"
-    if not all(isinstance(info.get(name), int) and info[name] > 0 for name in SPLITS):
+    if not all(isinstance(info.get(name), int) and 0 < info[name] < 1e9 for name in SPLITS):
         return "its data_info does not give the number of clips in each split"
+    epochs = run.history.get(metrics.EPOCH)
+    if not epochs:
+        return "it has no metrics"
+    if epochs != list(range(1, run.config["epochs"] + 1)):
+        return f"its metrics are not those of the epochs 1 to {run.config['epochs']}"
+    for name in (metrics.TRAIN_LOSS, metrics.VAL_ACCURACY):
+        if name not in run.history:
+            return f"its metrics have no {name}"
     for clips, predictions, what in (
         (info["val"], run.val_predictions, "validation"), (info["test"], run.predictions, "test"),
     ):  # fmt: skip
         if len(predictions) != clips:
             return f"its predictions.csv has {len(predictions)} of {clips} {what} clips; start a new run"
-    if not run.history.get(metrics.EPOCH):
-        return "it has no metrics"
+        if any(len(prediction.probabilities) != len(labels_of(run.config)) for prediction in predictions.values()):
+            return f"its predictions are not of its {len(labels_of(run.config))} labels"
     return ""
 
 
 def excluded(run: RunRecord, reason: str) -> Excluded:
-    return Excluded(run.name, run.where, run.study, reason)
+    return Excluded(one_line(run.name, 200), run.where, one_line(run.study), reason)
 
 
 def finite_numbers(summary: Mapping[str, Any]) -> metrics.Summary:
-    """Return the entries of a summary that are finite numbers."""
-    return {
-        name: value
-        for name, value in summary.items()
-        if isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
-    }
+    """Return the entries of a summary that are numbers of a size that metrics can have."""
+    numbers = {key: value for key, value in summary.items() if type(value) in (int, float)}
+    return {key: value for key, value in numbers.items() if -1e15 < value < 1e15}

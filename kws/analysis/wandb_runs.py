@@ -46,9 +46,9 @@ def read_project(entity: str, project: str, sweep_id: str | None, progress: Prog
         return _with_retries(path, wandb.Api, timeout=60)
 
     @cache
-    def sweep_content(sweep_id: str) -> dict[str, Any]:
+    def read_sweep(sweep_id: str) -> Any:
         place = f"{entity}/{project}/{sweep_id}"
-        return _with_retries(place, lambda: dict(api.sweep(place).config))
+        return _with_retries(place, lambda: api.sweep(place).config)
 
     def runs() -> list[Any]:
         of_sweep = {"sweep": sweep_id} if sweep_id else {}
@@ -57,7 +57,7 @@ def read_project(entity: str, project: str, sweep_id: str | None, progress: Prog
     def read(remote: Any) -> RunRecord:
         run = RunRecord(remote.id, remote.name or remote.id, remote.url, config={}, summary={}, history={})
         try:
-            _with_retries(f"{path}/{remote.id}", _read_run, run, remote, sweep_content)
+            _with_retries(f"{path}/{remote.id}", _read_run, run, remote, read_sweep)
         except KwsError as error:
             connect()  # raises where W&B, not this run, is the problem
             run.problem = one_line(error, 300)
@@ -65,7 +65,7 @@ def read_project(entity: str, project: str, sweep_id: str | None, progress: Prog
 
     api = connect()
     if sweep_id:
-        sweep_content(sweep_id)
+        read_sweep(sweep_id)
     found: list[RunRecord] = []
     with temporary_wandb_dir(), ThreadPoolExecutor(READERS) as readers:
         remote_runs = _with_retries(path, runs)
@@ -75,14 +75,13 @@ def read_project(entity: str, project: str, sweep_id: str | None, progress: Prog
     return found
 
 
-def _read_run(run: RunRecord, remote: Any, sweep_content: Callable[[str], dict[str, Any]]) -> None:
+def _read_run(run: RunRecord, remote: Any, read_sweep: Callable[[str], Any]) -> None:
     """Complete `run`. Raises KwsError and W&B's errors."""
     config, summary = dict(remote.config), dict(remote.summary_metrics)
     run.config, run.summary = config, finite_numbers(summary)
     run.name = str(config.get("run_name") or run.name)
     run.sweep_id = str(config.get("sweep_id") or remote.sweep_name or "")
-    if remote.sweep_name:
-        run.sweep = sweep_content(remote.sweep_name)
+    run.read_sweep((lambda: read_sweep(remote.sweep_name)) if remote.sweep_name else None)
     if remote.state == "finished":
         with tempfile.TemporaryDirectory() as folder:
             for file in remote.files(names=[run_folder.METRICS, run_folder.PREDICTIONS, run_folder.LAYERS]):
@@ -95,7 +94,7 @@ def _read_run(run: RunRecord, remote: Any, sweep_content: Callable[[str], dict[s
             # scan_history, because run.history() samples 500 rows. Rows without a validation accuracy contain the
             # tables that are logged once, at the end.
             rows = [row for row in remote.scan_history() if row.get(metrics.VAL_ACCURACY) is not None]
-            run.history = run_folder.history(rows)
+            run.history = run_folder.history(rows, "its history")
     checked(run, remote.state, summary.get("error", ""))
 
 

@@ -91,8 +91,7 @@ def _article(study: Study, figures: Sequence[Figure], data_dir: str | Path | Non
         "interval": f"{percentage_points(of_model.low)} to {percentage_points(of_model.high)}",
         "confusion": _confusion(run),
         "layers": [
-            [layer.get("layer") or "", layer.get("output_shape") or "1"]
-            + [_whole(layer.get(name)) for name in ("params", "macs")]
+            [layer["layer"], layer["output_shape"] or "1", f"{layer['params']:,}", f"{layer['macs']:,}"]
             for layer in run.layers
         ],
         "misclassified": (*misclassified(study, data_dir), len(study.runs)),
@@ -130,13 +129,6 @@ def _confusion(run: RunRecord) -> list[list[int]]:
     for prediction in run.predictions.values():
         counts[prediction.label][prediction.predicted] += 1
     return counts
-
-
-def _whole(text: str | None) -> str:
-    try:
-        return f"{int(float(text or '')):,}"
-    except (ValueError, OverflowError):
-        return str(text)
 
 
 def _run_rows(runs: Iterable[RunRecord], settings: Sequence[str]) -> Iterable[list[str]]:

@@ -121,7 +121,7 @@ class Engine:
         if run_id := self._finished_run(attempt, config):
             self._finished(replace(attempt, run_id=run_id), config)
             return
-        arguments = str(self._log(attempt)), os.getcwd(), config, attempt.run_id, self.sweep.sweep_id, self.jobs
+        arguments = str(self._log(attempt)), os.getcwd(), config, attempt.run_id, self.sweep.record, self.jobs
         try:
             process, connection = worker.start_process(config, worker.run_trial, *arguments)
             self.running.append(RunningTrial(attempt, config, process, connection))

@@ -20,6 +20,7 @@ from kws.files import read_yaml, write_text
 from kws.formatting import one_line
 from kws.sweep.distributions import MAX_TRIALS, Parameter, Value, read_parameter
 from kws.sweep.worker import data_fingerprint
+from kws.training.provenance import SweepRecord, sweep_content
 
 METHODS = ("grid", "random", "bayes")
 # The top-level keys of W&B's schema, as `wandb sweep` accepts them.
@@ -77,6 +78,11 @@ class Sweep:
     def folder(self) -> Path:
         """The folder of the sweep's own files: `run_dir`/sweeps/ID."""
         return sweep_file(self.run_dir, self.sweep_id).parent
+
+    @cached_property
+    def record(self) -> SweepRecord:
+        """What each run of the sweep records of it, for reports. Raises KwsError where the file has a wrong type."""
+        return {"sweep_id": self.sweep_id, "sweep": sweep_content(self.content, self.path)}
 
     @cached_property
     def fixed(self) -> dict[str, Value]:
@@ -165,8 +171,9 @@ def load_sweep(path: str | Path, assignments: Iterable[str] = (), count: int | N
         parameters=parameters,
         expected=_expected(path, content, method, parameters, count),
         run_dir=Path(os.path.expanduser(str(parameters["run_dir"].values[0]))),
-        content=content | {"parameters": specs},
+        content=content | {"parameters": specs} | ({} if count is None else {"run_cap": count}),
     )
+    sweep.record  # noqa: B018 (raises KwsError)
     if method == "grid":
         _check_grid(sweep)
     return sweep

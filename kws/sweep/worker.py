@@ -19,6 +19,7 @@ from kws.config import Config
 from kws.errors import DISK_FAULTS, CannotWrite, KwsError, NotResumable, notify
 from kws.files import lock
 from kws.metrics import Row
+from kws.training.provenance import SweepRecord
 
 FAILED = 1  # exit status; a preempted trial exits with 128 + signal, as kws train does
 LONGEST_TEMPORARY = 71  # bytes; /pymp-…/listener-… makes it the path of a socket: at most 103 on macOS, 107 on Linux
@@ -54,7 +55,7 @@ def start_process(config: Config, target: Callable[..., None], *arguments: objec
 
 
 def run_trial(
-    connection: Connection, log_path: str, directory: str, config: Config, run_id: str, sweep_id: str, jobs: int
+    connection: Connection, log_path: str, directory: str, config: Config, run_id: str, sweep: SweepRecord, jobs: int
 ) -> None:
     """Train `config` as run `run_id` in `directory`, resuming from its last checkpoint. `jobs`: trials at once.
 
@@ -68,7 +69,7 @@ def run_trial(
         from kws.train import train
 
         with _temporary_files():
-            train(config, run_id, True, sweep_id, on_epoch=connection.send, concurrent_jobs=jobs)
+            train(config, run_id, True, sweep, on_epoch=connection.send, concurrent_jobs=jobs)
     except Exception as error:
         failure: Exception = error
         if isinstance(error, OSError) and error.errno in DISK_FAULTS:

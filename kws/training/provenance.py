@@ -15,19 +15,30 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypedDict
 from kws import __version__
 from kws.config import IDENTITY_SETTINGS, Config
 from kws.config import SCHEMA as SCHEMA
+from kws.errors import KwsError
+from kws.formatting import one_line
 
 if TYPE_CHECKING:  # it imports torch
     from kws.data.corpus import DataInfo
 
 PACKAGES = ("torch", "torchaudio", "wandb", "ptflops")
 
+# What a report needs of a sweep file, and the types of these entries.
+SWEEP_KEYS = {"description": str, "method": str, "metric": Mapping, "parameters": Mapping, "run_cap": int}
 
-class Provenance(TypedDict):
+
+class SweepRecord(TypedDict):
+    """The sweep that a run belongs to, None without one, and what `sweep_content` returns of it, None if unknown."""
+
+    sweep_id: str | None
+    sweep: dict[str, Any] | None
+
+
+class Provenance(SweepRecord):
     """The entries of a run's recorded config besides its settings: kws.config.PROVENANCE_KEYS."""
 
     run_id: str
     run_name: str
-    sweep_id: str | None
     schema: int
     data_info: "DataInfo"
     versions: dict[str, str]
@@ -39,13 +50,18 @@ class Provenance(TypedDict):
 
 
 def provenance(
-    config: Config, run_id: str, sweep_id: str | None, data_info: "DataInfo", device_name: str, concurrent_jobs: int
+    config: Config,
+    run_id: str,
+    sweep: SweepRecord | None,
+    data_info: "DataInfo",
+    device_name: str,
+    concurrent_jobs: int,
 ) -> Provenance:
-    """Return the Provenance of a run that starts now in this process."""
+    """Return the Provenance of a run that starts now in this process. `sweep`: by default, that of W&B's agent."""
     return {
         "run_id": run_id,
         "run_name": config.run_name,
-        "sweep_id": sweep_id or os.environ.get("WANDB_SWEEP_ID"),
+        **(sweep or {"sweep_id": os.environ.get("WANDB_SWEEP_ID"), "sweep": None}),
         "schema": SCHEMA,
         "data_info": data_info,
         "versions": {"kws": __version__, "python": platform.python_version()}
@@ -56,6 +72,20 @@ def provenance(
         "concurrent_jobs": concurrent_jobs,
         "started": datetime.now(timezone.utc).isoformat(timespec="seconds"),
     }
+
+
+def sweep_content(content: object, where: str) -> dict[str, Any]:
+    """Return what a report needs of a sweep file, for a SweepRecord. Raises KwsError, naming `where`, if damaged."""
+    if not isinstance(content, Mapping) or not content:
+        raise KwsError(f"{where}: is empty or not a mapping")
+    kept = {key: content[key] for key in SWEEP_KEYS if content.get(key) is not None}
+    typed = [(key, value, SWEEP_KEYS[key]) for key, value in kept.items()]
+    if "parameters" in kept and isinstance(kept["parameters"], Mapping):
+        typed += [(f"parameters: {key}", value, Mapping) for key, value in kept["parameters"].items()]
+    for key, value, kind in typed:
+        if not isinstance(value, kind):
+            raise KwsError(f"{where}: {one_line(key)} is {one_line(value)!r}, which a sweep file cannot have")
+    return kept
 
 
 @cache

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 from kws.errors import CannotWrite, KwsError
 from kws.files import lock, write_json, write_text
 from kws.formatting import one_line
-from kws.metrics import EPOCH_METRICS, Row
+from kws.metrics import EPOCH, EPOCH_METRICS, Row
 
 CONFIG = "config.json"
 SUMMARY = "summary.json"
@@ -165,13 +165,16 @@ def is_finished(folder: Path) -> bool:
 
 def read_history(folder: Path) -> dict[str, list[float]]:
     """Return {metric: values, one per epoch} of metrics.csv; {} if there is none. Raises KwsError."""
-    return history(_read_csv(folder / METRICS))
+    return history(_read_csv(folder / METRICS, EPOCH), str(folder / METRICS))
 
 
-def history(rows: Sequence[Mapping[str, Any]]) -> dict[str, list[float]]:
-    """Return {metric: values} of rows, one per epoch. A value that is missing or not a number becomes NaN."""
-    columns = [name for name in (rows[0] if rows else {}) if name and not name.startswith("_")]
-    return {name: [_to_float(row.get(name)) for row in rows] for name in columns}
+def history(rows: Sequence[Mapping[str, Any]], where: str) -> dict[str, list[float]]:
+    """Return {metric: values, one per epoch} of rows. Raises KwsError, naming `where`, if a value is not a number."""
+    names = [name for name in EPOCH_METRICS if rows and name in rows[0]]
+    try:
+        return {name: [float(row[name]) for row in rows] for name in names}
+    except (KeyError, TypeError, ValueError) as error:
+        raise KwsError(f"{where}: is damaged ({one_line(error)})") from error
 
 
 def read_predictions(folder: Path) -> dict[str, Predictions]:
@@ -181,21 +184,25 @@ def read_predictions(folder: Path) -> dict[str, Predictions]:
     """
     predictions: dict[str, Predictions] = {VALIDATION: {}, TEST: {}}
     try:
-        for row in _read_csv(folder / PREDICTIONS):
+        for row in _read_csv(folder / PREDICTIONS, "clip", "label"):
             values = [float(value) for name, value in row.items() if name == "probability" or name.startswith("p_")]
             probabilities = (1 - values[0], values[0]) if len(values) == 1 else tuple(values)
             label = int(row["label"])
             if not (0 <= label < len(probabilities) and all(0 <= value <= 1 for value in probabilities)):
                 raise ValueError("a label without a probability, or a probability outside 0 to 1")
             predictions[row.get("split", TEST)][row["clip"]] = Prediction(label, probabilities)
-    except (KeyError, TypeError, ValueError, IndexError, AttributeError) as error:
+    except (KeyError, ValueError) as error:
         raise KwsError(f"{folder / PREDICTIONS}: is damaged ({one_line(error)})") from error
     return predictions
 
 
-def read_layers(folder: Path) -> list[dict[str, str]]:
-    """Return the rows of layers.csv; [] if there is none. Raises KwsError."""
-    return _read_csv(folder / LAYERS)
+def read_layers(folder: Path) -> list[dict[str, Any]]:
+    """Return the rows of layers.csv, with whole numbers as int; [] if there is none. Raises KwsError."""
+    try:
+        rows = _read_csv(folder / LAYERS, *LAYERS_HEADER)
+        return [row | {name: int(row[name]) for name in ("params", "macs")} for row in rows]
+    except ValueError as error:
+        raise KwsError(f"{folder / LAYERS}: is damaged ({one_line(error)})") from error
 
 
 def read_metric(folder: Path, name: str) -> float:
@@ -219,14 +226,23 @@ def _read_json(path: Path) -> dict[str, Any]:
     return value
 
 
-def _read_csv(path: Path) -> list[dict[str, str]]:
-    if not path.exists():
-        return []
+def _read_csv(path: Path, *columns: str) -> list[dict[str, str]]:
+    """Return the rows of a CSV file, [] if there is none. Raises KwsError unless it is whole and has the columns."""
     try:
         with open(path, encoding="utf-8", newline="") as file:
-            return list(csv.DictReader(file))
+            text = file.read()
+        reader = csv.DictReader(io.StringIO(text, newline=""))
+        rows = list(reader)
+    except FileNotFoundError:
+        return []
     except (OSError, ValueError, csv.Error) as error:
-        raise KwsError(f"{path}: cannot be read ({one_line(error)})") from error
+        raise KwsError(f"{path}: cannot be read ({getattr(error, 'strerror', None) or one_line(error)})") from error
+    if not text.endswith("\n") or any(None in row or None in row.values() for row in rows):
+        raise KwsError(f"{path}: is truncated")
+    for name in columns:
+        if name not in (reader.fieldnames or ()):
+            raise KwsError(f"{path}: has no column {name}")
+    return rows
 
 
 def _to_float(value: Any) -> float:

@@ -127,7 +127,13 @@ def test_sweep_files_that_fix_other_settings_may_have_been_run_with_other_code(t
         ("config.json", "{", "config.json: is not JSON"),
         ("config.json", "[]", "config.json: is not a JSON object"),
         ("summary.json", '{"state": "finished"}', "no best/val_accuracy between 0 and 1"),
-        ("metrics.csv", "", "it has no metrics"),
+        ("metrics.csv", "", "metrics.csv: is truncated"),
+        ("metrics.csv", "epoch,train/loss,val/accuracy\n", "it has no metrics"),
+        ("metrics.csv", "epoch,train/loss,val/accuracy\n1,,0.9\n", "metrics.csv: is damaged"),
+        ("metrics.csv", "train/loss,val/accuracy\n0.1,0.9\n", "metrics.csv: has no column epoch"),
+        ("metrics.csv", "epoch,train/loss,val/accuracy\n1,0.1,0.9\n", "its metrics are not those of the epochs 1 to 8"),
+        ("predictions.csv", "split,clip,label,probability\ntest,a,0,0.5\n", "csv has 0 of 200 validation clips"),
+        ("layers.csv", "layer,output_shape,params,macs\nconv1,1,many,1\n", "layers.csv: is damaged"),
         ("predictions.csv", "clip,label,probability\na,7,0.5\n", "a label without a probability"),
         ("predictions.csv", "split,clip,label,probability\ntest,a,0,1.5\n", "a probability outside 0 to 1"),
         ("predictions.csv", "split,clip,label,probability\ntrain,a,0,0.5\n", "is damaged ('train')"),
@@ -163,6 +169,17 @@ def test_a_run_with_an_invalid_config_is_excluded_with_a_reason(tmp_path, config
     make_run(tmp_path, record=config)
     results = load([tmp_path])
     assert results.runs == [] and reason in results.excluded[0].reason
+
+
+def test_a_run_of_a_newer_version_is_no_duplicate_of_one_without_its_settings(tmp_path):
+    make_run(tmp_path, run_id="known")
+    for pooling in ("max", "mean"):
+        make_run(tmp_path, run_id=pooling, record={"pooling": pooling, "started": "2026-11-23T00:00:00+00:00"})
+    results = load([tmp_path])
+    assert [run.run_id for run in results.runs] == ["known"] and len(results.excluded) == 2
+    assert {item.reason for item in results.excluded} == {
+        "config: was recorded by another version of kws (unknown pooling); start a new run"
+    }
 
 
 @pytest.mark.parametrize(

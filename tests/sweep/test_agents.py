@@ -12,6 +12,7 @@ import yaml
 from conftest import REPOSITORY
 from doubles.wandb_server import WandbServer
 from helpers import training
+from helpers.online_study import call
 
 FIXED = {"epochs": 3, "augment": False, "lr": "1e-3", "study": "bands"}  # YAML reads 1e-3 as a string
 COMMAND = ["${env}", "${interpreter}", "-m", "kws.train", "${args}"]
@@ -228,3 +229,20 @@ def test_settings_from_run_config_alone_give_the_same_run(swept, folder):
     ]
     settings = json.loads((folder / "runs" / run / "config.json").read_text())
     assert (settings["n_mels"], settings["lr"], settings["augment"]) == (40, 0.001, False)
+
+
+READ = """
+import json, sys
+from kws.analysis.load import load
+found = load(sys.argv[1:])
+print("GOT " + json.dumps([found.sweeps, sorted([run.run_id, run.sweep_id] for run in found.runs)]))
+"""
+
+
+def test_the_runs_of_an_agent_record_what_a_report_needs_of_their_sweep(swept, folder):
+    server, by_flags, by_config, _ = swept
+    environment = training.environment(server, folder)
+    here, there = (call(server, folder, READ, source, **environment) for source in ("runs", "tester/kws"))
+    assert here == there
+    assert here[0].keys() == {by_flags.id, by_config.id} and len(here[1]) == 2  # two runs have equal settings
+    assert here[0][by_flags.id]["parameters"]["groups"] == {"values": [1, 2, 5]}
