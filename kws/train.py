@@ -80,7 +80,8 @@ def _train(
         thread.submit(wandb_account.wandb_settings)  # its errors are reported below
         context = prepare(config, notify)
         config = wandb_account.in_project(config)
-        record = provenance(config, run_id, sweep, context.data_info, str(context.device), concurrent_jobs)
+        in_sweep = sweep or wandb_account.read_sweep(config)
+        record = provenance(config, run_id, in_sweep, context.data_info, str(context.device), concurrent_jobs)
 
     requeued = "WANDB_SWEEP_ID" in os.environ or os.environ.get("WANDB_RESUME") in ("allow", "must", "auto")
     with RunFolder(config.run_dir, run_id) as folder:
@@ -95,7 +96,6 @@ def _train(
         checkpoint = restore()
         offline = sweep is not None  # a trial of kws sweep
         wandb_run = tracker.Tracker(config, run_id, record, resume or requeued, notify, offline)
-        wandb_run.read_sweep(record)
         try:
             if wandb_run.config != config:  # the config of an agent or of a resumed run has precedence
                 config = wandb_run.config

@@ -49,8 +49,9 @@ def varied_settings(runs: Iterable[RunRecord]) -> list[str]:
 
 
 def _parameters(sweep: Mapping[str, Any]) -> dict[str, Any]:
-    """Return {name: specification} of a sweep file's comparable settings."""
-    return {name: item for name, item in (sweep.get("parameters") or {}).items() if name in COMPARABLE}
+    """Return {name: specification} of a sweep's comparable settings, in the order of kws sweep: W&B keeps none."""
+    given = sweep.get("parameters") or {}
+    return {name: given[name] for name in ("seed", *COMPARABLE) if name in given}
 
 
 def missing_configurations(sweep: Mapping[str, Any], runs: Iterable[RunRecord]) -> list[str]:
@@ -67,5 +68,6 @@ def missing_configurations(sweep: Mapping[str, Any], runs: Iterable[RunRecord]) 
     if sum(tuple(configuration.values()) in done for configuration in configurations) >= cap:
         return []
     missing = [item for item in configurations[:cap] if tuple(item.values()) not in done]
-    shown = [name for name in parameters if len({item[name] for item in configurations}) > 1] or list(parameters)
+    names = [name for name in COMPARABLE if name in parameters]
+    shown = [name for name in names if len({item[name] for item in configurations}) > 1] or names
     return [", ".join(f"{name} {value_text(item[name])}" for name in shown) for item in missing]

@@ -155,6 +155,6 @@ def excluded(run: RunRecord, reason: str) -> Excluded:
 
 
 def finite_numbers(summary: Mapping[str, Any]) -> metrics.Summary:
-    """Return the entries of a summary that are numbers of a size that metrics can have."""
-    numbers = {key: value for key, value in summary.items() if type(value) in (int, float)}
-    return {key: value for key, value in numbers.items() if -1e15 < value < 1e15}
+    """Return the entries of a summary that are numbers of a size that metrics can have, 1.0 as 1, as W&B has it."""
+    numbers = ((key, value) for key, value in summary.items() if type(value) in (int, float) and -1e15 < value < 1e15)
+    return {key: int(value) if value == int(value) else value for key, value in numbers}

@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import os
 import platform
 import subprocess
 from collections.abc import Mapping
@@ -52,16 +51,16 @@ class Provenance(SweepRecord):
 def provenance(
     config: Config,
     run_id: str,
-    sweep: SweepRecord | None,
+    sweep: SweepRecord,
     data_info: "DataInfo",
     device_name: str,
     concurrent_jobs: int,
 ) -> Provenance:
-    """Return the Provenance of a run that starts now in this process. `sweep`: by default, that of W&B's agent."""
+    """Return the Provenance of a run that starts now in this process."""
     return {
         "run_id": run_id,
         "run_name": config.run_name,
-        **(sweep or {"sweep_id": os.environ.get("WANDB_SWEEP_ID"), "sweep": None}),
+        **sweep,
         "schema": SCHEMA,
         "data_info": data_info,
         "versions": {"kws": __version__, "python": platform.python_version()}
@@ -85,6 +84,10 @@ def sweep_content(content: object, where: str) -> dict[str, Any]:
     for key, value, kind in typed:
         if not isinstance(value, kind):
             raise KwsError(f"{where}: {one_line(key)} is {one_line(value)!r}, which a sweep file cannot have")
+    try:
+        json.dumps(kept, ensure_ascii=False, allow_nan=False).encode()
+    except (TypeError, ValueError) as error:
+        raise KwsError(f"{where}: has a value that cannot be recorded ({one_line(error)})") from error
     return kept
 
 

@@ -18,7 +18,6 @@ from kws.files import write_atomically
 from kws.formatting import one_line
 from kws.metrics import Row
 from kws.training import wandb_variables
-from kws.training.provenance import sweep_content
 from kws.training.run_folder import BEST_CHECKPOINT, LAYERS_HEADER
 from kws.training.wandb_account import OFFLINE, REJECTED, choose_mode, reading, stored_run, wandb_settings
 
@@ -123,20 +122,6 @@ class Tracker:
                 stored = self._stored.scan_history(keys=[metrics.EPOCH, metrics.VAL_ACCURACY])
                 return int(max((row[metrics.EPOCH] for row in stored), default=0))
         return rows
-
-    def read_sweep(self, record: "Provenance") -> None:
-        """Add the content of the sweep to the record of a run that W&B's agent started, here and on W&B."""
-        import wandb
-
-        # Without the server only a run of an agent, which has just talked to it, does not wait here in vain.
-        reachable = self._enabled and (not self._run.offline or "WANDB_SWEEP_PARAM_PATH" in os.environ)
-        if reachable and record["sweep_id"] and record["sweep"] is None:
-            place = "/".join(filter(None, (self._run.entity, self._run.project, record["sweep_id"])))
-            with _reading(), suppress(KwsError):
-                api: Any = wandb.Api(timeout=READ_TIMEOUT_S)
-                record["sweep"] = sweep_content(api.sweep(place).config, f"sweep {place}")
-                run_config: Any = self._run.config
-                run_config.update({"sweep": record["sweep"]}, allow_val_change=True)
 
     def download(self, path: Path) -> None:
         """Download the file of this name that an earlier process uploaded. Raises NotResumable if that fails."""

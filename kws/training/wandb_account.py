@@ -9,6 +9,7 @@ from kws.config import Config, resolve
 from kws.errors import KwsError
 from kws.formatting import one_line
 from kws.training import wandb_variables
+from kws.training.provenance import SweepRecord, sweep_content
 
 if TYPE_CHECKING:
     import wandb
@@ -81,6 +82,20 @@ def stored_run(config: Config, run_id: str) -> Any:
         run: Any = wandb.Api(place, timeout=READ_TIMEOUT_S).run(run_id)
         return run if "run_id" in run.config else None  # an agent's trial is there before it is started
     return None
+
+
+def read_sweep(config: Config) -> SweepRecord:
+    """Return the sweep of the W&B agent that started this process; without its content if W&B cannot be read."""
+    import wandb
+
+    record: SweepRecord = {"sweep_id": os.environ.get("WANDB_SWEEP_ID"), "sweep": None}
+    # Offline, only an agent is sure to reach the server: others would wait in vain.
+    reachable = wandb_settings().mode not in (*OFFLINE, "disabled") or "WANDB_SWEEP_PARAM_PATH" in os.environ
+    if record["sweep_id"] and reachable:
+        with reading(), suppress(KwsError):
+            api: Any = wandb.Api({"project": config.project, "entity": config.entity}, timeout=READ_TIMEOUT_S)
+            record["sweep"] = sweep_content(api.sweep(record["sweep_id"]).config, "sweep")
+    return record
 
 
 @contextmanager

@@ -29,7 +29,7 @@ print("GOT " + json.dumps({
     "excluded": [item.reason for item in left_out],
     "markdown": markdown(drawn, left_out),
     "page": re.sub("[0-9-]+ ..:.. UTC", "", page(drawn, left_out)),
-    "rows": list(map(list, write._rows(found, left_out))),
+    "rows": [list(map(str, row)) for row in write._rows(found, left_out)],
 }))
 """
 
