@@ -83,6 +83,8 @@ def export(
     """
     onnx, onnxruntime, _ = (_import(package) for package in PACKAGES)
     out = Path(out)
+    if out.suffix != ".onnx" or not out.parent.is_dir():
+        raise KwsError(f"--out: {out} must be a file name that ends in .onnx, in a folder that exists")
     path = find_checkpoint(run, run_dir)
     config, model = checkpoints.load_model(path)
     text = model_card(path.parent)

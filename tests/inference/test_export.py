@@ -97,6 +97,9 @@ def test_what_an_export_needs_is_named(runs, tmp_path, kws, monkeypatch):
     arguments = ("tiny", "--run_dir", runs, "--out", tmp_path / "model.onnx")
     outcome = kws("export", *arguments, "--data_dir", tmp_path, "--int8")
     assert outcome.status == 2 and "--int8" in outcome.err and "--data_dir" in outcome.err
+    for out in ("model.md", "none/model.onnx"):
+        outcome = kws("export", "tiny", "--run_dir", runs, "--out", tmp_path / out)
+        assert outcome.status == 2 and "--out" in outcome.err and len(outcome.notices) == 1
     monkeypatch.setitem(sys.modules, "onnxscript", None)
     outcome = kws("export", *arguments)
     assert outcome.status == 2 and "pip install onnx onnxruntime onnxscript" in outcome.err
