@@ -82,7 +82,7 @@ def read_yaml(path: str | Path) -> dict[Any, Any]:
 
     try:
         with open(path, encoding="utf-8") as file:
-            content = yaml.load(file, Loader)
+            content = Loader(file).get_single_data()
     except OSError as error:
         raise KwsError(f"{path}: cannot be read ({error.strerror}); give the path of a YAML file") from error
     except UnicodeDecodeError as error:

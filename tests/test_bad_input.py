@@ -189,7 +189,7 @@ COMMANDS = (
     ("report empty", "empty: contains no run; run kws sweep or kws train first"),
     ("report empty --data_dir=/nowhere", "--data_dir: /nowhere/SpeechCommands does not exist; give the folder that "
      "holds SpeechCommands/"),
-    ("predict", "the following arguments are required: FILE.wav, --model; see kws predict --help"),
+    ("predict", "the following arguments are required: FILE, --model; see kws predict --help"),
     (
         "predict x.wav --model nope",
         "--model: there is no trained run at nope or runs/nope; give a run folder, a run id or a best.pt",

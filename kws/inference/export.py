@@ -93,7 +93,7 @@ def export(
         raise KwsError(f"--int8: is calibrated on validation clips, and {why}; set --data_dir")
     clips = to_float(split.waveforms[_spread(len(split.clips))]) if split else noise_and_tones(CHECKED_CLIPS)
 
-    exported = Exported(model).eval()
+    exported = Exported(model).train(False)
     proto = _to_onnx(exported)
     costs = complexity.measure(model)
     session = _session(onnxruntime, proto)
