@@ -18,6 +18,7 @@ EPILOG = "Every setting of a run is a flag of kws train, a key of its YAML file 
 PATH = os.path.expanduser  # the shell leaves the ~ in --out=~/report alone
 WANDB_FOLDERS = ("WANDB_DIR", "WANDB_CACHE_DIR", "WANDB_CONFIG_DIR", "WANDB_DATA_DIR", "WANDB_ARTIFACT_DIR")
 CLIPS_PER_UNKNOWN_WORD = 40
+THRESHOLD = 0.9  # of kws listen
 DATA_DIR_HELP = "the folder that holds SpeechCommands/ or your own WORD/*.wav (default: $KWS_DATA or data)"
 
 
@@ -130,10 +131,18 @@ def _parser() -> _Parser:
     predict = command("predict", _predict, "classify recordings with a trained model")
     files = "recordings: WAV, FLAC, Ogg, MP3 and others; - is standard input"
     predict.add_argument("files", nargs="+", type=PATH, metavar="FILE", help=files)
-    predict.add_argument("--model", type=PATH, required=True, metavar="RUN", help="a run id, a run folder or a best.pt")
-    run_dir = "where to look up run ids (default: runs)"
-    predict.add_argument("--run_dir", type=PATH, default="runs", metavar="DIR", help=run_dir)
     predict.add_argument("--json", action="store_true", help="print JSON")
+
+    listen = command("listen", _listen, "detect keywords in long recordings, standard input or the microphone")
+    files = "recordings of any length; - is a WAV stream on standard input (default: the microphone)"
+    listen.add_argument("files", nargs="*", type=PATH, metavar="FILE", help=files)
+    threshold = f"smoothed probability at which a keyword is detected (default: {THRESHOLD})"
+    listen.add_argument("--threshold", type=float, default=THRESHOLD, metavar="P", help=threshold)
+    listen.add_argument("--json", action="store_true", help="print one JSON object per line")
+    for one in (predict, listen):
+        one.add_argument("--model", type=PATH, required=True, metavar="RUN", help="a run id, a run folder or a best.pt")
+        run_dir = "where to look up run ids (default: runs)"
+        one.add_argument("--run_dir", type=PATH, default="runs", metavar="DIR", help=run_dir)
 
     export = command("export", _export, "write a trained model as ONNX, with a model card beside it")
     export.add_argument("--out", type=PATH, required=True, metavar="FILE.onnx", help="the file to write")
@@ -342,6 +351,34 @@ def _demo(options: argparse.Namespace) -> int:
         raise KwsError(f"--out: {options.out} cannot be written ({error.strerror}); choose another place") from error
     print(options.out)
     return 0
+
+
+def _listen(options: argparse.Namespace) -> int:
+    from kws.config import SILENCE, UNKNOWN
+    from kws.inference.listen import detections, microphone
+    from kws.inference.predict import Predictor
+    from kws.inference.recording import read_blocks, shown
+    from kws.terminal import tables
+
+    if not 0 < options.threshold <= 1:
+        raise KwsError(f"--threshold: is {options.threshold}, but must be a probability above 0 and at most 1")
+    predictor = Predictor(options.model, options.run_dir)
+    if missing := [label for label in (UNKNOWN, SILENCE) if label not in predictor.labels]:
+        wanted = " ".join(f"--{label.strip('_')}=true" for label in missing)
+        notify(f"the model has no label {' or '.join(missing)}: other sounds are keywords to it; train with {wanted}")
+    status = 0
+    for file in options.files or ["microphone"]:
+        notices: list[str] = []
+        blocks = read_blocks(file, notices, is_live=True) if options.files else microphone()
+        try:
+            for detection in detections(predictor, blocks, options.threshold):
+                tables.detection(file, detection, options.json)
+        except KwsError as error:
+            status = 2
+            notify(str(error))
+        for notice in notices:
+            notify(f"{shown(file)}: {notice}")
+    return status
 
 
 def _doctor(options: argparse.Namespace) -> int:

@@ -14,6 +14,7 @@ os.environ["OMP_NUM_THREADS"] = "1"  # before torch is imported: the tests' netw
 
 from helpers.corpus import make_corpus
 from helpers.online_study import online  # noqa: F401 (a fixture: one server for all test files)
+from helpers.recordings import here, trained  # noqa: F401 (fixtures: one trained model for all test files)
 
 pytest.register_assert_rewrite("helpers.training")  # its assertions are to say what differs
 

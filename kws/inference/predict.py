@@ -43,10 +43,11 @@ class Predictor:
     def __init__(self, run: str, run_dir: str = "runs") -> None:
         config, self.model = checkpoints.load_model(find_checkpoint(run, run_dir))
         self.labels = config.labels
-        self._probabilities(torch.zeros(1, N_SAMPLES))  # the first call is slow: do not time it
+        self.probabilities(torch.zeros(1, N_SAMPLES))  # the first call is slow: do not time it
 
     @torch.no_grad()
-    def _probabilities(self, waveforms: Tensor) -> Tensor:
+    def probabilities(self, waveforms: Tensor) -> Tensor:
+        """Return the probabilities (windows, labels), float64, of waveforms (windows, 16000)."""
         return label_probabilities(self.model(waveforms))
 
     def predict(self, file: str | Path) -> Prediction:
@@ -61,7 +62,7 @@ class Predictor:
         for seconds in windows(read_blocks(str(file), notices), WINDOW_HOP):
             started = time.perf_counter()
             waveforms = torch.from_numpy(np.array(seconds))
-            highest, label = self._probabilities(waveforms).topk(2, 1)
+            highest, label = self.probabilities(waveforms).topk(2, 1)
             spent += time.perf_counter() - started
             # The model is most certain of a word, but sometimes of a noise too; a word is louder than its surroundings,
             # but a tap on the microphone is louder still. The product of log-odds and loudness is wrong least often.

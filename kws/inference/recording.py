@@ -6,6 +6,7 @@ import shlex
 import stat
 import sys
 from collections.abc import Iterator
+from contextlib import ExitStack
 from itertools import chain
 from pathlib import Path
 from typing import BinaryIO
@@ -32,14 +33,19 @@ def shown(file: str) -> str:
     return "standard input" if file == STDIN else one_line(file, 4096)
 
 
-def read_blocks(file: str, notices: list[str]) -> Iterator[Samples]:
+def read_blocks(file: str, notices: list[str], is_live: bool = False) -> Iterator[Samples]:
     """Yield a recording's samples (time,) at 16 kHz, mono, in blocks of at most 4 s. `-` is standard input.
 
+    If `is_live`, standard input is a WAV file that is read as it comes: in blocks of 0.1 s, at other rates 1 s.
     Appends to `notices` what makes an answer less trustworthy. Raises KwsError, naming the file.
     """
     name = shown(file)
     try:
-        with _open(file) as stream, soundfile.SoundFile(_checked(name, stream, notices)) as sound:
+        with ExitStack() as opened:
+            stream = opened.enter_context(_open(file))
+            is_stream = is_live and file == STDIN
+            source = stream.fileno() if is_stream else _checked(name, stream, notices)
+            sound = opened.enter_context(soundfile.SoundFile(source, closefd=False))
             rate, channels = sound.samplerate, sound.channels
             if not RATES[0] <= rate <= RATES[1]:
                 raise KwsError(f"{name}: has a sample rate of {rate} Hz, not {RATES[0]} to {RATES[1]}; resample it")
@@ -47,7 +53,8 @@ def read_blocks(file: str, notices: list[str]) -> Iterator[Samples]:
                 raise KwsError(f"{name}: has {channels} channels, at most {MAX_CHANNELS} are read; mix it down")
             if rate < SAMPLE_RATE:
                 notices.append(f"has a sample rate of {rate} Hz, which lacks the frequencies above {rate // 2} Hz")
-            yield from _resampled(_mono(name, sound, notices), rate)
+            n = BLOCK_S * rate if not is_stream else rate if rate != SAMPLE_RATE else rate // 10
+            yield from _resampled(_mono(name, sound, n, notices), rate)
     except (soundfile.SoundFileError, OSError, ValueError, TypeError) as error:
         if Path(file).suffix.lower() in RAW:
             raise KwsError(f"{name}: has no header that gives sample rate and format; {_conversion(file)}") from error
@@ -137,10 +144,10 @@ def _with_length(name: str, stream: BinaryIO, notices: list[str], start: int, le
     return io.BytesIO(content)
 
 
-def _mono(name: str, sound: soundfile.SoundFile, notices: list[str]) -> Iterator[Samples]:
-    """Yield blocks of whole seconds (the last one may be shorter), their channels mixed."""
+def _mono(name: str, sound: soundfile.SoundFile, length: int, notices: list[str]) -> Iterator[Samples]:
+    """Yield blocks of `length` (the last one may be shorter), their channels mixed."""
     n_read = 0
-    while len(block := _read_block(sound)):
+    while len(block := _read_block(sound, length)):
         if not np.isfinite(block).all():
             raise KwsError(f"{name}: contains samples that are not finite numbers; convert it again")
         n_read += len(block)
@@ -151,10 +158,9 @@ def _mono(name: str, sound: soundfile.SoundFile, notices: list[str]) -> Iterator
         notices.append(f"is truncated: {n_read / sound.frames:.0%} of its samples are there")
 
 
-def _read_block(sound: soundfile.SoundFile) -> Samples:
-    """Return the next 4 s (time, channels); less at the end, and where a compressed file is damaged."""
+def _read_block(sound: soundfile.SoundFile, missing: int) -> Samples:
+    """Return the next `missing` samples (time, channels); less at the end, and where a compressed file is damaged."""
     pieces: list[Samples] = []
-    missing = BLOCK_S * sound.samplerate
     while missing:
         try:
             piece = sound.read(min(missing, sound.samplerate // 10), dtype="float32", always_2d=True)
@@ -185,11 +191,15 @@ def _resampled(blocks: Iterator[Samples], rate: int) -> Iterator[Samples]:
 
 def windows(blocks: Iterator[Samples], hop: int) -> Iterator[Samples]:
     """Yield (windows, 16000): a second every `hop` samples. The last one, or a shorter recording, is zero-padded."""
-    rest = next(blocks)
+    rest, is_covered = np.zeros(0, np.float32), False
     for block in blocks:
-        n = max(0, (len(rest) - N_SAMPLES) // hop + 1)
-        if n:
+        rest = np.concatenate([rest, block])
+        n = (len(rest) - N_SAMPLES) // hop + 1
+        if n > 0:
             yield np.lib.stride_tricks.sliding_window_view(rest, N_SAMPLES)[: n * hop : hop]
-        rest = np.concatenate([rest[n * hop :], block])
-    missing = max(N_SAMPLES - len(rest), -(len(rest) - N_SAMPLES) % hop)
-    yield np.lib.stride_tricks.sliding_window_view(np.pad(rest, (0, missing)), N_SAMPLES)[::hop]
+            rest = rest[n * hop :]
+            is_covered = len(rest) == N_SAMPLES - hop
+        else:
+            is_covered = False
+    if not is_covered:
+        yield np.pad(rest, (0, N_SAMPLES - len(rest)))[None]

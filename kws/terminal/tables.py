@@ -22,8 +22,11 @@ if TYPE_CHECKING:  # these modules import torch or scipy
     from kws.analysis.records import Excluded
     from kws.analysis.study import Configuration, Study
     from kws.data.corpus import Corpus
+    from kws.inference.listen import Detection
     from kws.inference.predict import Prediction
     from kws.sweep.runner import Status
+
+ESCAPES = str.maketrans({"\t": "\\t", "\n": "\\n", "\r": "\\r"})
 
 
 def corpus(corpus: "Corpus", config: Config) -> None:
@@ -66,16 +69,13 @@ def run(folder: Path) -> None:
 
 
 def predictions(predictions: Iterable["Prediction"], as_json: bool) -> None:
-    """Print one row per prediction; as JSON with every window. File names are printed as the bytes that they are."""
-    if isinstance(sys.stdout, TextIOWrapper):
-        sys.stdout.reconfigure(errors="surrogateescape")
+    """Print one row per prediction; as JSON with every window."""
     if as_json:
         print(json.dumps([vars(item) for item in predictions], indent=2))
         return
     if not console.is_terminal:  # tab-separated, for other programs
         for item in predictions:
-            name = item.file.translate({ord("\t"): "\\t", ord("\n"): "\\n", ord("\r"): "\\r"})
-            print(name, item.word, f"{item.probability:.4f}", f"{item.milliseconds:.2f} ms", sep="\t", flush=True)
+            _fields(item.file, item.word, f"{item.probability:.4f}", f"{item.milliseconds:.2f} ms")
         return
     table = Table()
     for name in ("file", "word", "probability", "at", "ms per clip"):
@@ -85,6 +85,21 @@ def predictions(predictions: Iterable["Prediction"], as_json: bool) -> None:
         table.add_row(Text(one_line(item.file, 4096)), item.word, *numbers)
     if table.row_count:
         console.print(table)
+
+
+def detection(file: str, found: "Detection", as_json: bool) -> None:
+    """Print a detection at once: file, seconds, word and probability, or a JSON object."""
+    if as_json:
+        print(json.dumps({"file": file} | vars(found)), flush=True)
+    else:
+        _fields(file, f"{found.time_s:.1f} s", found.word, f"{found.probability:.4f}")
+
+
+def _fields(file: str, *fields: str) -> None:
+    """Print tab-separated fields; the file's name as the bytes that it is, without tabs and line breaks."""
+    if isinstance(sys.stdout, TextIOWrapper):
+        sys.stdout.reconfigure(errors="surrogateescape")
+    print(file.translate(ESCAPES), *fields, sep="\t", flush=True)
 
 
 def sweep_status(status: "Status") -> None:

@@ -1,6 +1,5 @@
 """kws predict classifies files of any rate, length and channel count; files that are not audio are rejected by name."""
 
-import io
 import json
 import os
 import sys
@@ -8,8 +7,8 @@ import sys
 import numpy as np
 import pytest
 import soundfile
-from conftest import finish, start
-from helpers.corpus import make_corpus
+from conftest import start
+from helpers.recordings import synthesize, wav, with_lengths
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -18,35 +17,9 @@ from kws.inference.predict import Predictor
 from kws.inference.recording import BLOCK_S, read_blocks, windows
 
 
-def synthesize(label, samples=16000, loudness=0.5):
-    """Return a falling "no" (label 0) or a rising "yes" (label 1) with some noise, as tests/helpers/corpus.py does."""
-    frequency = np.linspace(*((700, 300), (1500, 3000))[label], samples)
-    sound = loudness * np.hanning(samples) * np.sin(2 * np.pi * np.cumsum(frequency) / 16000)
-    return sound + 0.02 * np.random.default_rng(label).standard_normal(samples)
-
-
 def resample(sound, rate):
     times = np.arange(0, len(sound) / 16000, 1 / rate)
     return np.interp(times, np.arange(len(sound)) / 16000, sound)
-
-
-@pytest.fixture(scope="module")
-def trained(tmp_path_factory):
-    """A folder with a run that has learned the two words: `runs/trained`."""
-    folder = tmp_path_factory.mktemp("predict")
-    make_corpus(folder / "data", speakers=40)
-    settings = ("--channels=16", "--epochs=6", "--batch_size=16", "--augment=false", "--data_dir=data")
-    environment = {"WANDB_MODE": "disabled", "WANDB_RUN_ID": "trained", "KWS_CACHE": str(folder / "cache")}
-    outcome = finish(start("train", *settings, cwd=folder, env=environment))
-    assert outcome.status == 0, outcome.err
-    assert json.loads((folder / "runs" / "trained" / "summary.json").read_text())["test/accuracy"] == 1
-    return folder
-
-
-@pytest.fixture
-def here(trained, tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    return trained / "runs"
 
 
 def test_files_of_any_rate_length_and_channel_count_are_classified(here, kws):
@@ -137,17 +110,6 @@ def test_bad_files_are_named_with_what_to_do_and_the_others_are_answered(here, k
     assert [line.split("\t")[:2] for line in outcome.out.splitlines()] == 2 * [["yes.wav", "yes"]]
     assert outcome.notices == [f"kws: {name.replace(chr(10), ' ')}: {reason}" for name, reason in bad.items()]
     assert json.loads(kws("predict", "missing.wav", "--model", here / "trained", "--json").out) == []
-
-
-def wav(sound):
-    """Return a WAV file with a header of 44 bytes."""
-    buffer = io.BytesIO()
-    soundfile.write(buffer, sound, 16000, format="WAV", subtype="PCM_16")
-    return buffer.getvalue()
-
-
-def with_lengths(content, riff, data):
-    return content[:4] + riff.to_bytes(4, "little") + content[8:40] + data.to_bytes(4, "little") + content[44:]
 
 
 def test_damaged_and_unusual_recordings_are_heard_with_a_notice_where_the_answer_may_suffer(here, kws, tmp_path):
