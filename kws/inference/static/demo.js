@@ -233,15 +233,15 @@ function draw() {
   requestAnimationFrame(draw);
 }
 
-let context;
+let context, sound;
 
 async function listen() {
   if (context) return stop();
+  button.disabled = true;
   try {
     const constraints = { channelCount: 1, echoCancellation: false, noiseSuppression: false, autoGainControl: false };
-    const sound = await navigator.mediaDevices.getUserMedia({ audio: constraints });
+    sound = await navigator.mediaDevices.getUserMedia({ audio: constraints });
     context = new AudioContext({ sampleRate: SAMPLE_RATE });
-    context.sound = sound;
     const code = `registerProcessor("tap", class extends AudioWorkletProcessor {
       process([input]) { if (input[0]) this.port.postMessage(input[0].slice()); return true; } });`;
     await context.audioWorklet.addModule(`data:text/javascript,${encodeURIComponent(code)}`); // no blob: from disk
@@ -256,14 +256,13 @@ async function listen() {
     const why = navigator.mediaDevices ? error.message : "open the page from disk, from localhost or over https";
     status.textContent = `The microphone is unavailable: ${why}`;
   }
+  button.disabled = false;
 }
 
 function stop() {
-  if (context) {
-    context.sound.getTracks().forEach((track) => track.stop());
-    context.close();
-    context = undefined;
-  }
+  sound?.getTracks().forEach((track) => track.stop());
+  context?.close();
+  context = sound = undefined;
   button.textContent = "Listen to the microphone";
   status.textContent = "";
 }
