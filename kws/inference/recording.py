@@ -154,7 +154,7 @@ def _mono(name: str, sound: soundfile.SoundFile, length: int, notices: list[str]
         yield to_16k_mono(block, SAMPLE_RATE)
     if n_read == 0:
         raise KwsError(f"{name}: contains no samples; record it again")
-    if n_read < sound.frames < 2**40:  # more means that the format does not tell
+    if sound.seekable() and n_read < sound.frames < 2**40:  # a stream's length is unknown
         notices.append(f"is truncated: {n_read / sound.frames:.0%} of its samples are there")
 
 
