@@ -1,4 +1,4 @@
-"""The command line: parses, calls one function, prints."""
+"""The commands: each parses, calls one function, prints. kws/arguments.py has their arguments."""
 
 import argparse
 import atexit
@@ -7,19 +7,15 @@ import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
-from kws import __version__
-from kws.config import SETTINGS, Config, parse_flags, recorded, resolve
+from kws.arguments import parser
+from kws.config import Config, parse_flags, recorded, resolve
 from kws.errors import KwsError, notify
 from kws.files import read_yaml, write_text
 
-EPILOG = "Every setting of a run is a flag of kws train, a key of its YAML file and a sweep parameter: kws train --help"
-PATH = os.path.expanduser  # the shell leaves the ~ in --out=~/report alone
 WANDB_FOLDERS = ("WANDB_DIR", "WANDB_CACHE_DIR", "WANDB_CONFIG_DIR", "WANDB_DATA_DIR", "WANDB_ARTIFACT_DIR")
 CLIPS_PER_UNKNOWN_WORD = 40
-THRESHOLD = 0.9  # of kws listen
-DATA_DIR_HELP = "the folder that holds SpeechCommands/ or your own WORD/*.wav (default: $KWS_DATA or data)"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -29,13 +25,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     atexit.register(gc.freeze)
     for name in WANDB_FOLDERS:
         if name in os.environ:
-            os.environ[name] = PATH(os.environ[name])
+            os.environ[name] = os.path.expanduser(os.environ[name])
     try:
-        options, flags = _parser().parse_known_args(arguments)
+        options, flags = parser().parse_known_args(arguments)
         if flags and options.command != "train":
             command = f"kws {options.command}"
             raise KwsError(f"{flags[0]!r} is not an argument of {command}; see {command} --help")
-        status: int = options.run(options, flags) if options.command == "train" else options.run(options)
+        status = _train(options, flags) if options.command == "train" else COMMANDS[options.command](options)
         print(end="", flush=True)  # a reader that has gone is noticed here; stdout is None where it was closed
         return status
     except KwsError as error:
@@ -48,127 +44,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
         # Whoever read our output has gone (kws … | head). Python must not flush into the pipe again at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 141
-
-
-class _Parser(argparse.ArgumentParser):
-    def error(self, message: str) -> NoReturn:
-        raise KwsError(f"{message}; see {self.prog} --help")
-
-
-def _parser() -> _Parser:
-    parser = _Parser(prog="kws", description=sys.modules["kws"].__doc__, epilog=EPILOG, allow_abbrev=False)
-    parser.add_argument("--version", action="version", version=f"kws {__version__}")
-    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND", parser_class=_Parser)
-
-    def command(name: str, run: Callable[..., int], help: str, **options: Any) -> _Parser:
-        sub = commands.add_parser(name, help=help, description=help, allow_abbrev=False, **options)
-        sub.set_defaults(run=run)
-        return sub
-
-    data = command("data", _data, "download, verify and cache Speech Commands, or generate the synthetic corpus")
-    data.add_argument("--root", type=PATH, metavar="DIR", help=DATA_DIR_HELP)
-    data.add_argument("--words", default="no,yes", help="the keywords, or yes-no, core10, all35 (default: no,yes)")
-    data.add_argument("--speaker_from", help="own recordings: pattern for the speaker in a file's name; see kws train")
-    archive = "use this speech_commands_v0.02.tar.gz instead of the network"
-    test_set = "download the official test set of the twelve-label task, for runs with _unknown_ or _silence_"
-    data.add_argument("--test-set", action="store_true", help=test_set)
-    data.add_argument("--archive", type=PATH, metavar="FILE", help=archive)
-    data.add_argument("--synthetic", action="store_true", help="generate a synthetic corpus with espeak-ng instead")
-    data.add_argument("--clips", type=int, help="synthetic: number of clips (default: 4368)")
-    unknown = "synthetic: instead generate so many words other than --words, to train _unknown_ with"
-    data.add_argument("--unknown_words", type=int, metavar="N", help=unknown)
-    data.add_argument("--seed", type=int, help="synthetic: seed of the voices (default: 0)")
-
-    usage = "kws train [--config FILE.yaml] [--resume RUN_ID] [--KEY=VALUE ...]"
-    train = command("train", _train, "one tracked run", usage=usage, epilog=_settings_help())
-    train.formatter_class = argparse.RawDescriptionHelpFormatter  # keeps the lines of the epilog
-    train.add_argument(
-        "--config", type=PATH, metavar="FILE", help="settings from a YAML file; flags take precedence over it"
-    )
-    train.add_argument("--resume", metavar="RUN_ID", help="resume a run from its last checkpoint")
-
-    sweep = command("sweep", _sweep, "run a W&B sweep file without a server; resumable: re-run the command")
-    sweep.add_argument("file", type=PATH, metavar="SWEEP.yaml")
-    sweep.add_argument(
-        "--set",
-        nargs="+",
-        action="extend",
-        default=[],
-        metavar="KEY=VALUE",
-        dest="assignments",
-        help="override a fixed parameter or narrow a swept one: epochs=3 seed=0,1",
-    )
-    sweep.add_argument("--jobs", type=int, metavar="N", help="trials at once (default: one per CPU)")
-    sweep.add_argument(
-        "--storage",
-        type=PATH,
-        metavar="URL",
-        help="share the sweep through an Optuna storage: postgresql://… or the path of a journal file",
-    )
-    sweep.add_argument("--count", type=int, metavar="N", help="trials of a random or bayes sweep, instead of run_cap")
-    sweep.add_argument("--status", action="store_true", help="print the state of the sweep and start nothing")
-    sweep.add_argument("--retry-failed", action="store_true", help="run failed trials again")
-    sweep.add_argument("--retry-stale", action="store_true", help="run trials again that other code finished")
-
-    report = command("report", _report, "one page from finished runs: index.html, figures, runs.csv, report.md")
-    report.add_argument(
-        "sources",
-        nargs="*",
-        type=PATH,
-        metavar="SOURCE",
-        help="run folders, folders of them, ENTITY/PROJECT or a sweep's path on W&B (default: runs)",
-    )
-    report.add_argument(
-        "--out", type=PATH, default="report", metavar="DIR", help="the folder to write (default: report)"
-    )
-    report.add_argument("--data_dir", type=PATH, metavar="DIR", help=f"for the clips' sound: {DATA_DIR_HELP}")
-    report.add_argument(
-        "--margin", default="0.5", metavar="POINTS",
-        help="loss of accuracy, in percentage points, that counts as none in the recommendation (default: 0.5)",
-    )  # fmt: skip
-    report.add_argument("--publish", action="store_true", help="also publish it as a W&B report and workspace")
-
-    predict = command("predict", _predict, "classify recordings with a trained model")
-    files = "recordings: WAV, FLAC, Ogg, MP3 and others; - is standard input"
-    predict.add_argument("files", nargs="+", type=PATH, metavar="FILE", help=files)
-    predict.add_argument("--json", action="store_true", help="print JSON")
-
-    listen = command("listen", _listen, "detect keywords in long recordings, standard input or the microphone")
-    files = "recordings of any length; - is a WAV stream on standard input (default: the microphone)"
-    listen.add_argument("files", nargs="*", type=PATH, metavar="FILE", help=files)
-    threshold = f"smoothed probability at which a keyword is detected (default: {THRESHOLD})"
-    listen.add_argument("--threshold", type=float, default=THRESHOLD, metavar="P", help=threshold)
-    listen.add_argument("--json", action="store_true", help="print one JSON object per line")
-    for one in (predict, listen):
-        one.add_argument("--model", type=PATH, required=True, metavar="RUN", help="a run id, a run folder or a best.pt")
-        run_dir = "where to look up run ids (default: runs)"
-        one.add_argument("--run_dir", type=PATH, default="runs", metavar="DIR", help=run_dir)
-
-    export = command("export", _export, "write a trained model as ONNX, with a model card beside it")
-    export.add_argument("--out", type=PATH, required=True, metavar="FILE.onnx", help="the file to write")
-    clips = "where the run's data is, for the check on validation clips (default: as in the run)"
-    export.add_argument("--data_dir", type=PATH, metavar="DIR", help=clips)
-    export.add_argument("--int8", action="store_true", help="also write a quantised model, FILE.int8.onnx")
-    demo = command("demo", _demo, "one web page with a trained model that listens to the microphone; works offline")
-    demo.add_argument("--out", type=PATH, metavar="FILE.html", help="write the page instead of serving and opening it")
-    for sub in (export, demo):
-        sub.add_argument("model", type=PATH, metavar="RUN", help="a run id or a run folder")
-        sub.add_argument("--run_dir", type=PATH, default="runs", metavar="DIR", help=run_dir)
-
-    doctor = command("doctor", _doctor, "check what is installed, found and reachable, with suggested fixes")
-    doctor.add_argument("--data_dir", type=PATH, metavar="DIR", help=DATA_DIR_HELP)
-    doctor.add_argument("--words", help="the two words (default: no,yes)")
-    doctor.add_argument("--run_dir", type=PATH, metavar="DIR", help="the folder of run folders (default: runs)")
-    return parser
-
-
-def _settings_help() -> str:
-    defaults = Config().as_dict() | {"words": ",".join(Config().words)}
-    lines = ["settings (--n_mels=40, --n_mels 40 and --n-mels 40 mean the same):"]
-    for item in SETTINGS.values():
-        choices = f" ({', '.join(item.metadata['choices'])})" if item.metadata["choices"] else ""
-        lines.append(f"  --{item.name:<14} {item.metadata['help']}{choices} [{defaults[item.name]}]")
-    return "\n".join(lines)
 
 
 def _data(options: argparse.Namespace) -> int:
@@ -389,3 +264,9 @@ def _doctor(options: argparse.Namespace) -> int:
     checks = doctor.report(resolve(("kws doctor", given)))
     doctor.show(checks, console)
     return doctor.exit_status(checks)
+
+
+COMMANDS: dict[str, Callable[[argparse.Namespace], int]] = {
+    "data": _data, "sweep": _sweep, "report": _report, "predict": _predict, "listen": _listen, "export": _export,
+    "demo": _demo, "doctor": _doctor,
+}  # fmt: skip
