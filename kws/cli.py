@@ -2,10 +2,12 @@
 
 import argparse
 import atexit
+import codecs
 import gc
 import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
+from io import TextIOWrapper
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +28,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     for name in WANDB_FOLDERS:
         if name in os.environ:
             os.environ[name] = os.path.expanduser(os.environ[name])
+    codecs.register_error("kws", _encode)
+    if isinstance(sys.stdout, TextIOWrapper):
+        sys.stdout.reconfigure(errors="kws")
     try:
         options, flags = parser().parse_known_args(arguments)
         if flags and options.command != "train":
@@ -44,6 +49,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
         # Whoever read our output has gone (kws … | head). Python must not flush into the pipe again at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 141
+
+
+def _encode(error: UnicodeError) -> tuple[bytes, int]:
+    """Return what is printed for characters that stdout lacks: ?, or the bytes of a file name that are not text."""
+    assert isinstance(error, UnicodeEncodeError)
+    codes = map(ord, error.object[error.start : error.end])
+    return bytes(code - 0xDC00 if 0xDC80 <= code <= 0xDCFF else ord("?") for code in codes), error.end
 
 
 def _data(options: argparse.Namespace) -> int:

@@ -3,11 +3,13 @@
 import os
 import pty
 import re
+import shutil
 import subprocess
 import sys
 
 import pytest
 from conftest import REPOSITORY, TINY, finish, start
+from helpers.run_folders import make_study
 
 import kws as package
 from kws.config import SETTINGS, Config
@@ -107,3 +109,40 @@ def test_a_closed_stdout_does_not_end_in_a_traceback(work, data_dir):
 def test_no_stdout_at_all_does_not_end_in_a_traceback(work, data_dir):
     done = finish(start("data", f"--root={data_dir}", before=("sh", "-c", 'exec "$0" "$@" >&-')))
     assert (done.status, done.err) == (0, "")
+
+
+SEVERAL = """
+import sys
+from kws.cli import main
+for line in sys.argv[1:]:
+    print(main(line.split("|")), file=sys.stderr)
+"""
+
+
+def test_every_command_prints_with_replacements_where_the_terminal_lacks_a_character(work, data_dir):
+    make_study(work / "runs", values=(20, 40), seeds=3, study="日本 – étude")
+    (work / "日本.yaml").write_text(
+        "name: 日本\nmethod: grid\nparameters: {seed: {values: [0]}, epochs: {value: 1}, channels: {value: 8}, "
+        "batch_size: {value: 16}, run_dir: {value: 日本}, study: {value: 日本}}\n"
+    )
+    shutil.copy(next(data_dir.glob("SpeechCommands/*/yes/*.wav")), work / "日本.wav")
+    model = "日本/model"
+    commands = [
+        "data", f"train|{'|'.join(TINY)}|--run_dir=日本|--study=日本", "sweep|日本.yaml", "sweep|日本.yaml|--status",
+        "report", f"predict|日本.wav|--model={model}/best.pt", f"predict|日本.wav|--model={model}/best.pt|--json",
+        f"demo|{model}|--out=日本.html", "doctor", "report|日本/nothing/at/all/日本",
+    ]  # fmt: skip
+    environment = os.environ | {"PYTHONPATH": str(REPOSITORY), "PYTHONIOENCODING": "ascii", "KWS_DATA": str(data_dir)}
+    environment |= {"WANDB_RUN_ID": "model"}
+    done = subprocess.run([sys.executable, "-c", SEVERAL, *commands], capture_output=True, env=environment, timeout=300)
+    out, err = done.stdout.decode("ascii"), done.stderr.decode("ascii").splitlines()
+    assert [line for line in err if not line.startswith("kws: ")] == ["0"] * (len(commands) - 1) + ["2"]
+    for line in (
+        "folder       ",
+        "run folder   ",
+        "sweep ?? (",
+        "?? ? ?tude: test accuracy",
+        "??.wav\tyes\t0.",
+        "??.html",
+    ):
+        assert any(text.startswith(line) for text in out.splitlines()), line

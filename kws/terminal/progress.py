@@ -11,6 +11,12 @@ from kws.config import Config
 
 
 class _Console(Console):
+    """rich's console, with lines of ASCII where stdout is not UTF-8: rich itself looks only at a file it is given."""
+
+    @property
+    def encoding(self) -> str:
+        return str(getattr(self.file, "encoding", None) or "utf-8").lower()
+
     def on_broken_pipe(self) -> None:
         raise BrokenPipeError  # for kws.cli to handle; rich would exit with status 1
 

@@ -48,10 +48,11 @@ class LiveDisplay(PlainDisplay):
 
     def __init__(self, sweep: Sweep) -> None:
         super().__init__(sweep)
-        from rich.console import Console
         from rich.live import Live
 
-        self._live = Live(console=Console(highlight=False), refresh_per_second=4, transient=True)
+        from kws.terminal.progress import console
+
+        self._live = Live(console=console, refresh_per_second=4, transient=True)
 
     def __enter__(self) -> "LiveDisplay":
         self._live.start()

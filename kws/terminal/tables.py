@@ -2,9 +2,7 @@
 
 import json
 import math
-import sys
 from collections.abc import Iterable, Sequence
-from io import TextIOWrapper
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -97,8 +95,6 @@ def detection(file: str, found: "Detection", as_json: bool) -> None:
 
 def _fields(file: str, *fields: str) -> None:
     """Print tab-separated fields; the file's name as the bytes that it is, without tabs and line breaks."""
-    if isinstance(sys.stdout, TextIOWrapper):
-        sys.stdout.reconfigure(errors="surrogateescape")
     print(file.translate(ESCAPES), *fields, sep="\t", flush=True)
 
 
