@@ -2,7 +2,7 @@
 
 import json
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -35,10 +35,11 @@ def page(
     drawn: Sequence[tuple[Study, list[Figure]]],
     without_result: Sequence[Excluded] = (),
     data_dir: str | Path | None = None,
+    demos: Mapping[str, str] = {},
 ) -> str:
     """Return the page's HTML for [(study, its figures)]. Every text that comes from runs is escaped.
 
-    without_result: the excluded runs of studies without a finished run.
+    without_result: the excluded runs of studies without a finished run. demos: the path of the demo of a study's key.
     """
     # With autoescape no text of a run can become markup; trim_blocks and lstrip_blocks keep the file small.
     environment = Environment(
@@ -52,7 +53,7 @@ def page(
     return (
         environment.get_template("page.html.j2")
         .render(
-            articles=[_article(study, figures, data_dir) for study, figures in drawn],
+            articles=[_article(study, figures, data_dir) | {"demo": demos.get(study.key)} for study, figures in drawn],
             data={"config": json.loads(vega.static("theme.json")), "locale": vega.LOCALE, "specs": specs},
             methods=content.METHODS,
             now=time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime()),

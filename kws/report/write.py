@@ -13,6 +13,7 @@ from kws.config import IDENTITY_SETTINGS
 from kws.errors import KwsError
 from kws.files import write_atomically, write_text
 from kws.formatting import value_text
+from kws.inference.demo import demo_page
 from kws.report.charts import figures
 from kws.report.markdown import markdown
 from kws.report.page import page
@@ -47,13 +48,26 @@ def write(
         for figure in shown.values():
             save(figure, out_dir / "figures" / figure.id)
         write_text(out_dir / "report.md", markdown(drawn, without_result))
-        write_text(out_dir / "index.html", page(drawn, without_result, data_dir))
-        for path in (out_dir / "figures").iterdir():
-            if path.suffix in (".png", ".svg") and path.stem not in shown:  # of the earlier report
+        demos = {study.key: demo for study in found if (demo := _write_demo(study, out_dir))}
+        write_text(out_dir / "index.html", page(drawn, without_result, data_dir, demos))
+        kept = {*shown, *demos}  # the other files are of an earlier report
+        for path in (*(out_dir / "figures").iterdir(), *(out_dir / "demo").glob("*.html")):
+            if path.suffix in (".png", ".svg", ".html") and path.stem not in kept:
                 path.unlink()
     except OSError as error:
         raise KwsError(f"{out_dir}: the report cannot be written ({error.strerror}); choose another --out") from error
     return out_dir / "index.html"
+
+
+def _write_demo(study: Study, out_dir: Path) -> str:
+    """Write the demo of the study's chosen run; return its path in `out_dir`, "" if there is no model of it here."""
+    try:
+        content = demo_page(study.chosen_run.where, "")
+    except KwsError:  # a run from W&B, or one whose best.pt was removed
+        return ""
+    (out_dir / "demo").mkdir(exist_ok=True)
+    write_text(out_dir / "demo" / f"{study.key}.html", content)
+    return f"demo/{study.key}.html"
 
 
 def check_out(out_dir: Path) -> None:

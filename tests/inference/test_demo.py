@@ -65,6 +65,18 @@ def page_of(folder, tmp_path):
     return path
 
 
+def test_the_report_links_the_demo_of_a_studys_model_if_it_is_on_this_machine(tmp_path, kws):
+    folder, _ = save(tmp_path / "runs")
+    report = tmp_path / "report"
+    assert kws("report", tmp_path / "runs", "--out", report).status == 0
+    (written,) = (report / "demo").iterdir()
+    assert written.read_text(encoding="utf-8") == demo.demo_page(str(folder), "")
+    assert f'href="demo/{written.name}"' in (report / "index.html").read_text(encoding="utf-8")
+    (folder / "best.pt").unlink()
+    assert kws("report", tmp_path / "runs", "--out", report).status == 0
+    assert 'href="demo/' not in (report / "index.html").read_text(encoding="utf-8") and not written.exists()
+
+
 @pytest.mark.parametrize("settings", VARIANTS, ids=str)
 def test_the_page_gives_torchs_probabilities(settings, tmp_path, opened):
     folder, model = save(tmp_path, **settings)
