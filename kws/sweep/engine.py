@@ -73,7 +73,7 @@ class Engine:
         self.outcomes: list[bool] = []  # of the trials that ended here: whether they finished
         self.stopped = ""  # "signal" or "failures"
         self.durations: deque[float] = deque(maxlen=50)  # of trials that finished here, in seconds
-        self.held_since: float | None = None  # when a file could not be written, if no epoch was completed since
+        self.held_since: float | None = None  # when a file could not be written, if no trial started since has an epoch
         self.next_claim = 0.0  # when to look for trials to claim, and at the other workers' progress
 
     def work(self) -> int:
@@ -159,7 +159,9 @@ class Engine:
                 if isinstance(message, KwsError):
                     trial.failure = message
                     continue
-                trial.row, self.held_since = message, None
+                trial.row = message
+                if self.held_since and trial.started > self.held_since:
+                    self.held_since = None
                 if not self.shared.record_epoch(trial.attempt, int(message[EPOCH])):
                     trial.process.kill()  # another worker marked this one as stale and now runs the trial
         except (EOFError, OSError):  # the process is gone, perhaps in the middle of a message
@@ -209,9 +211,7 @@ class Engine:
         try:
             value, record = read_metric(folder, self.sweep.metric), read_config(folder)
         except KwsError as error:
-            self.shared.give_up(attempt, "failed", str(error))
-            self.outcomes.append(False)
-            self.display.print_line(f"{config.run_name} failed: {error}")
+            self._failed(attempt, config, error)
             return
         fingerprint = str(record.get("data_info", {}).get("fingerprint"))
         if not self.shared.finish(attempt, value, code_of(record), fingerprint):

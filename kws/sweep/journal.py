@@ -1,5 +1,6 @@
 """Opens the storage of a sweep: a journal file, in the run folder or on a shared disk, or a database."""
 
+import json
 import os
 import random
 import re
@@ -14,7 +15,7 @@ from typing import Any
 import optuna
 from optuna.exceptions import StorageInternalError
 from optuna.storages import BaseStorage, JournalStorage
-from optuna.storages.journal import JournalFileBackend, JournalFileSymlinkLock
+from optuna.storages.journal import JournalFileBackend
 from optuna.trial import FrozenTrial
 
 from kws.errors import CannotWrite, KwsError
@@ -27,41 +28,26 @@ CONNECT_ATTEMPTS = 20
 LOCK_TIMEOUT_S = 60  # for another worker's write to an SQLite file
 
 
-class JournalLock(JournalFileSymlinkLock):
-    """The journal's lock, held through the kernel, so that it is released when its process ends for any reason.
+class Journal(JournalFileBackend):
+    """Optuna's journal file. Raises KwsError: CannotWrite if it can be used again when its disk has room.
 
-    Optuna's own locks are files that a killed process leaves behind; all other processes then wait for 30 s. Each
-    holder first removes an incomplete last line, left by a crash, because Optuna would reject the journal.
+    Its lock is held through the kernel, so that it is released when its process ends for any reason: Optuna's own locks
+    are files that a killed process leaves behind, and all others then wait for 30 s.
     """
 
-    def __init__(self, journal: Path) -> None:
-        self._journal = journal
-
-    def acquire(self) -> bool:
-        self._file = open(f"{self._journal}.lock", "a")
-        try:
-            lock(self._file, "--storage (a path or a database)")
-            with open(self._journal, "rb+") as journal:
-                size = journal.seek(0, os.SEEK_END)
-                journal.seek(max(size - 65536, 0))
-                tail = journal.read()
-                if tail and not tail.endswith(b"\n"):
-                    journal.truncate(size - len(tail) + tail.rfind(b"\n") + 1)
-        except BaseException:
-            self.release()
-            raise
-        return True
-
-    def release(self) -> None:
-        self._file.close()
-
-
-class Journal(JournalFileBackend):
-    """Optuna's journal file. Raises KwsError: CannotWrite if it can be used again when its disk has room."""
-
     def append_logs(self, logs: list[dict[str, Any]]) -> None:
-        with _journal_errors(self._file_path):
-            super().append_logs(logs)
+        lines = "".join(json.dumps(log, separators=(",", ":")) + "\n" for log in logs)
+        with _journal_errors(self._file_path), open(f"{self._file_path}.lock", "a") as file:
+            lock(file, "--storage (a path or a database)")
+            with open(self._file_path, "rb+") as journal:
+                size = journal.seek(0, os.SEEK_END)
+                start = journal.seek(max(size - 65536, 0))
+                # Remove an incomplete last line, left by a crash or a full disk: Optuna would reject the journal.
+                journal.seek(start + journal.read().rfind(b"\n") + 1)
+                journal.truncate()
+                journal.write(lines.encode())
+                journal.flush()
+                os.fsync(journal.fileno())
 
     def read_logs(self, log_number_from: int) -> Generator[dict[str, Any], None, None]:
         with _journal_errors(self._file_path):
@@ -103,16 +89,11 @@ def open_storage(sweep: Sweep, storage: str | None, read_only: bool) -> BaseStor
         raise KeyError(str(path))
     with _journal_errors(str(path)):
         path.parent.mkdir(parents=True, exist_ok=True)
-        if path.exists():  # the lock removes an incomplete last line: not from a foreign file
+        if path.exists():  # the first write removes an incomplete last line: not from a foreign file
             with open(path, "rb") as file:
                 if not JOURNAL_START.startswith(file.read(len(JOURNAL_START))):
                     raise ValueError("it has other content")
-        journal_lock = JournalLock(path)
-        backend = Journal(str(path), lock_obj=journal_lock)
-        if not read_only:
-            journal_lock.acquire()
-            journal_lock.release()
-        return JournalStorage(backend)
+        return JournalStorage(Journal(str(path)))
 
 
 def read_trials(

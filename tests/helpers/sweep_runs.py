@@ -1,9 +1,11 @@
 """Sweeps on a tiny corpus: writing sweep files, finding their processes, reading what they left on disk."""
 
+import contextlib
 import csv
 import json
 import os
 import signal
+import threading
 import time
 from pathlib import Path
 
@@ -117,6 +119,20 @@ def wait_until(condition, what, seconds=60):
         assert time.monotonic() < end, f"timed out after {seconds} s waiting until {what}"
         time.sleep(0.02)
     return value
+
+
+@contextlib.contextmanager
+def meanwhile(condition, what, action):
+    """Call `action` in a thread when `condition()` is true, while the body of the with statement runs."""
+
+    def act():
+        wait_until(condition, what)
+        action()
+
+    thread = threading.Thread(target=act)
+    thread.start()
+    yield
+    thread.join()
 
 
 def kill(pid, number=signal.SIGKILL):

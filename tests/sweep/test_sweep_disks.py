@@ -5,12 +5,11 @@ import errno
 import fcntl
 import os
 import shutil
-import threading
 
 import pytest
 from conftest import TINY, finish, start
 from helpers.disks import small_disk
-from helpers.sweep_runs import attempts, results, wait_until, write_sweep
+from helpers.sweep_runs import attempts, meanwhile, results, wait_until, write_sweep
 
 from kws.sweep import engine
 
@@ -58,14 +57,8 @@ def test_a_journal_that_cannot_be_written_ends_the_sweep_with_one_line(work, kws
         command = "sweep", write_sweep(work, SEEDS), "--jobs", 1, "--set", f"run_dir={disk}/runs"
         monkeypatch.setattr(engine, "HOLD_S", 1)
 
-        def spoil():
-            wait_until(lambda: list(disk.glob("runs/*/last.pt")), "a run has a checkpoint")
-            fault(disk)
-
-        thread = threading.Thread(target=spoil)
-        thread.start()
-        outcome = kws(*command)
-        thread.join()
+        with meanwhile(lambda: list(disk.glob("runs/*/last.pt")), "a run has a checkpoint", lambda: fault(disk)):
+            outcome = kws(*command)
         [line] = outcome.err.splitlines()
         assert outcome.status == 2 and f"{disk}/runs/" in line
         assert line.endswith(f"({reason}); fix that, then re-run the command to resume")

@@ -15,6 +15,7 @@ from helpers.sweep_runs import (
     attempts,
     is_alive,
     journal,
+    meanwhile,
     results,
     running_trials,
     wait_until,
@@ -34,10 +35,11 @@ def corpus(data_dir, monkeypatch):
     monkeypatch.setenv("KWS_DATA", str(data_dir))
 
 
-def test_two_processes_share_a_journal_and_run_each_trial_once(work):
-    path = write_sweep(work, {"seed": {"values": list(range(6))}})
-    both = [start("sweep", path, "--jobs", 1, "--storage", "shared.log") for _ in range(2)]
-    outcomes = [finish(process) for process in both]
+def test_two_processes_share_a_journal_and_run_each_trial_once(work, kws):
+    command = "sweep", write_sweep(work, {"seed": {"values": list(range(6))}}), "--jobs", 1, "--storage", "shared.log"
+    other = start(*command)
+    wait_until(lambda: running_trials(other.pid), "the other runs a trial")
+    outcomes = [kws(*command), finish(other)]
     assert [outcome.status for outcome in outcomes] == [0, 0], outcomes
     assert set(results("runs", "seed")) == {(seed,) for seed in range(6)}
     assert sum(outcome.out.count(" finished: ") for outcome in outcomes) == 6
@@ -75,19 +77,16 @@ def open_at_once(path, url):
 
 def test_eight_workers_start_together_on_a_new_sqlite_file(work, kws):
     path = write_sweep(work, SEEDS)
-    assert (
-        "0 finished, 0 running, 0 failed, 4 missing" in kws("sweep", path, "--status", "--storage=sqlite:///s.db").out
-    )
+    status = "sweep", path, "--status", "--storage=sqlite:///s.db"
+    assert "0 finished, 0 running, 0 failed, 4 missing" in kws(*status).out
     assert not (work / "s.db").exists()
     assert open_at_once(path, "sqlite:///s.db") == ("", 0)
-    assert (
-        "0 finished, 0 running, 0 failed, 4 missing" in kws("sweep", path, "--status", "--storage=sqlite:///s.db").out
-    )
+    assert "0 finished, 0 running, 0 failed, 4 missing" in kws(*status).out
 
 
-@pytest.fixture
-def postgresql(tmp_path):
-    """URL and control of a PostgreSQL server of the test's own, on loopback; skips if its programs are missing."""
+@pytest.fixture(scope="module")
+def postgresql():
+    """URL and control of a PostgreSQL server of the tests' own, on loopback; skips if its programs are missing."""
     found = sorted(glob.glob("/usr/lib/postgresql/*/bin/initdb"))
     found += [program] if (program := shutil.which("initdb")) else []
     if not found:
@@ -123,23 +122,24 @@ def postgresql(tmp_path):
 
 def test_two_processes_share_a_postgresql_and_run_each_trial_once(work, kws, postgresql):
     url, _ = postgresql
-    path = write_sweep(work, {"seed": {"values": list(range(6))}})
-    assert "0 finished, 0 running, 0 failed, 6 missing" in kws("sweep", path, "--status", "--storage", url).out
+    path = write_sweep(work, {"seed": {"values": list(range(4))}, "epochs": {"value": 20}})
+    assert "0 finished, 0 running, 0 failed, 4 missing" in kws("sweep", path, "--status", "--storage", url).out
     assert open_at_once(path, url) == ("", 0)
-    both = [start("sweep", path, "--jobs", 1, "--storage", url) for _ in range(2)]
-    wait_until(lambda: all(running_trials(process.pid) for process in both), "both run a trial")
-    both[0].kill()  # the other takes over its trial
-    both[0].communicate()
-    outcome = finish(both[1])
+    other = start("sweep", path, "--jobs", 1, "--storage", url)
+    wait_until(lambda: running_trials(other.pid), "the other runs a trial")
+    # This process takes over the trial of the other, which is killed.
+    with meanwhile(lambda: running_trials(os.getpid()), "both run a trial", other.kill):
+        outcome = kws("sweep", path, "--jobs", 1, "--storage", url)
+    other.communicate()
     assert outcome.status == 0, outcome
-    assert set(results("runs", "seed")) == {(seed,) for seed in range(6)}
+    assert set(results("runs", "seed")) == {(seed,) for seed in range(4)}
     status = kws("sweep", path, "--storage", url, "--status")
-    assert "6 trials expected, 6 finished, 0 running, 0 failed, 0 missing" in status.out
+    assert "4 trials expected, 4 finished, 0 running, 0 failed, 0 missing" in status.out
 
 
 def test_a_lost_database_ends_the_sweep_with_one_line_and_the_sweep_resumes(work, kws, postgresql):
     url, control = postgresql
-    path = write_sweep(work, {"seed": {"values": [0, 1]}, "epochs": {"value": 60}})
+    path = write_sweep(work, {"seed": {"values": [0, 1]}, "epochs": {"value": 60}}, name="lost")
     process = start("sweep", path, "--jobs", 2, "--storage", url)
     wait_until(lambda: len(running_trials(process.pid)) == 2, "two trials are running")
     trials = running_trials(process.pid)
