@@ -9,15 +9,17 @@ docs/statistics.md contains the output.
 
 import argparse
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Sequence
 from functools import cache
+from itertools import product
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.special import expit
 
 from kws.analysis.decision import decide
-from kws.analysis.statistics import Answers, Speakers, accuracy_interval, difference, mean_interval
+from kws.analysis.statistics import SEEDS_TO_PLAN, Answers, Speakers, accuracy_interval, difference, mean_interval, plan
+from kws.data.splits import HELD_OUT
 
 # Standard deviations of the effects on the logit.
 USUAL = {
@@ -26,8 +28,12 @@ USUAL = {
 }  # fmt: skip
 STRONG_SPEAKERS = USUAL | {"speaker": 2.0, "configuration x speaker": 1.0}
 STRONG_SEEDS = USUAL | {"seed": 0.4, "configuration x seed": 0.5}
-HELD_OUT = 0.2  # share of the speakers that a seed of a resplit study holds out, as in kws.data.splits
 MARGIN = 0.005
+INTERVALS = (
+    "accuracy", "difference", "wrongly within the margin", "difference by t over seeds", "by crossed bootstrap",
+)  # fmt: skip
+OUTCOMES = ("wrong", "cheapest", "within margin", "keep the best", "undecided")
+Effects = dict[str, float]
 
 
 @cache
@@ -44,7 +50,7 @@ def intercept(accuracy: float, spread: float) -> float:
 
 def simulate(
     random: np.random.Generator, accuracies: Sequence[float], seeds: int, speakers: int, clips_each: float = 4,
-    resplit: bool = False, effects: dict[str, float] = USUAL,
+    resplit: bool = False, effects: Effects = USUAL,
 ) -> tuple[list[Answers], Speakers]:  # fmt: skip
     """Return the answers of one configuration for each accuracy, and the clips' speakers."""
     of_clip = np.repeat(np.arange(speakers), 1 + random.poisson(clips_each - 1, speakers))
@@ -62,7 +68,7 @@ def simulate(
     answers = (random.random(logits.shape) < expit(logits)).astype(float)
     if resplit:
         ranks = random.random((seeds, speakers)).argsort(1)
-        answers[:, (ranks >= max(2, round(HELD_OUT * speakers)))[:, of_clip]] = np.nan
+        answers[:, (ranks >= max(2, round(2 * HELD_OUT * speakers)))[:, of_clip]] = np.nan
     return list(answers), of_clip
 
 
@@ -81,73 +87,107 @@ def bootstrap(
 
 
 def coverage(
-    studies: int, accuracies: Sequence[float], speakers: Sequence[int], seeds: Sequence[int],
-    effects: dict[str, float] = USUAL, loss: float = MARGIN,
-) -> Iterator[tuple[tuple[float, int, int, bool], dict[str, float]]]:  # fmt: skip
-    """Yield ((accuracy, speakers, seeds, resplit), {interval: share of studies in which it covers the truth})."""
+    studies: int, accuracy: float, speakers: int, seeds: int, resplit: bool = False, effects: Effects = USUAL,
+    loss: float = MARGIN,
+) -> dict[str, float]:  # fmt: skip
+    """Return the share of studies in which each interval contains the true accuracy, or difference of two values."""
     random = np.random.default_rng(0)
-    for accuracy in accuracies:
-        for count in speakers:
-            for n, resplit in [(n, False) for n in seeds] + [(max(seeds), True)]:
-                hits: dict[str, list[bool]] = {}
-                for _ in range(studies):
-                    (a, b), of_clip = simulate(random, (accuracy, accuracy - loss), n, count, 4, resplit, effects)
-                    one, two = accuracy_interval(a, of_clip), difference(a, b, of_clip)
-                    t = mean_interval(np.nanmean(b - a, axis=1))
-                    low, high = bootstrap(b - a, of_clip, random)
-                    hits.setdefault("accuracy", []).append(one.low <= accuracy <= one.high)
-                    hits.setdefault("difference", []).append(two.low <= -loss <= two.high)
-                    hits.setdefault("shown to be within the margin", []).append(two.low > -loss)
-                    hits.setdefault("t over seeds", []).append(t.low <= -loss <= t.high)
-                    hits.setdefault("crossed percentile bootstrap", []).append(low <= -loss <= high)
-                yield (accuracy, count, n, resplit), {name: float(np.mean(found)) for name, found in hits.items()}
+    hits: dict[str, list[bool]] = {name: [] for name in INTERVALS}
+    for number in range(studies):
+        (a, b), of_clip = simulate(random, (accuracy, accuracy - loss), seeds, speakers, 4, resplit, effects)
+        one, two = accuracy_interval(a, of_clip), difference(a, b, of_clip)
+        t = mean_interval(np.nanmean(b - a, axis=1))
+        hits["accuracy"].append(one.low <= accuracy <= one.high)
+        hits["difference"].append(two.low <= -loss <= two.high)
+        hits["wrongly within the margin"].append(two.low > -loss)
+        hits["difference by t over seeds"].append(t.low <= -loss <= t.high)
+        if number % 4 == 0:  # it takes most of the time
+            low, high = bootstrap(b - a, of_clip, random)
+            hits["by crossed bootstrap"].append(low <= -loss <= high)
+    return {name: float(np.mean(found)) for name, found in hits.items()}
 
 
 def decisions(
     studies: int, accuracies: Sequence[float], seeds: int, speakers: int, clips_each: float = 4, resplit: bool = False,
-    effects: dict[str, float] = USUAL, margin: float = MARGIN,
+    effects: Effects = USUAL,
 ) -> dict[str, float]:  # fmt: skip
-    """Return the shares of studies with each outcome; `accuracies` are those of the values, most expensive first."""
+    """Return the share of studies with each outcome; `accuracies` are those of the values, most expensive first."""
     random, costs = np.random.default_rng(0), range(len(accuracies), 0, -1)
-    found: dict[str, float] = {
-        "wrong": 0.0,
-        "cheapest": 0.0,
-        "within margin": 0.0,
-        "keep the best": 0.0,
-        "undecided": 0.0,
-    }
+    found = dict.fromkeys(OUTCOMES, 0.0)
     for _ in range(studies):
         answers, of_clip = simulate(random, accuracies, seeds, speakers, clips_each, resplit, effects)
-        decision = decide(costs, answers, of_clip, margin)
+        decision = decide(costs, answers, of_clip, MARGIN)
         found[decision.verdict] += 1 / studies
         if decision.verdict != "undecided":
-            found["wrong"] += (max(accuracies) - accuracies[decision.chosen] >= margin - 1e-9) / studies
+            found["wrong"] += (max(accuracies) - accuracies[decision.chosen] > MARGIN - 1e-9) / studies
             found["cheapest"] += (decision.chosen == len(accuracies) - 1) / studies
     return found
 
 
-def main(studies: int, show: Callable[[str], None] = print) -> None:
+def planned(studies: int, accuracy: float, speakers: int, clips_each: float) -> tuple[float, float]:
+    """Return the median number of seeds that a first study of 5 seeds plans, and the power of a second with as many.
+
+    The first study has a tenth of the speakers for validation; the second re-splits nine tenths for each seed.
+    """
+    random, seeds = np.random.default_rng(0), []
+    pool = round(0.9 * speakers)
+    for _ in range(studies):
+        (a, b), of_clip = simulate(random, (accuracy, accuracy), 5, round(0.1 * speakers), clips_each)
+        needed = plan(a, b, of_clip, MARGIN, round(pool * clips_each))
+        seeds.append(needed.seeds if needed else SEEDS_TO_PLAN[-1])
+    median = float(np.median(seeds))
+    power = decisions(studies, (accuracy, accuracy), round(median), pool, clips_each, resplit=True)["within margin"]
+    return median, power
+
+
+def main(studies: int) -> None:
     """Print the tables."""
-    names = ("accuracy", "difference", "shown to be within the margin", "t over seeds", "crossed percentile bootstrap")
-    for title, effects in (("usual", USUAL), ("strong speakers", STRONG_SPEAKERS), ("strong seeds", STRONG_SEEDS)):
-        show(f"\nCoverage, effects: {title}\n")
-        show(f"| accuracy | speakers | clips | seeds | {' | '.join(names)} |\n|{'---:|' * (4 + len(names))}")
-        shares = {name: [] for name in names}
-        grid = (
-            ((0.97, 0.985, 0.995), (60, 150, 400), (3, 5, 10))
-            if effects is USUAL
-            else ((0.985, 0.995), (60, 200), (3, 10))
-        )
-        for (accuracy, count, n, resplit), found in coverage(studies, *grid, effects):
-            cells = [f"{accuracy:.1%}", count, 4 * count, f"{n}{' (resplit)' if resplit else ''}"]
-            show("| " + " | ".join([*map(str, cells), *(f"{found[name]:.3f}" for name in names)]) + " |")
-            for name in names:
-                shares[name].append(found[name])
-        for text, pick in (("lowest", min), ("mean", np.mean), ("highest", max)):
-            show(f"| {text} | | | | " + " | ".join(f"{pick(shares[name]):.3f}" for name in names) + " |")
+    for title, effects, accuracies, speakers, seeds in (
+        ("usual", USUAL, (0.97, 0.985, 0.995), (60, 150, 400), (3, 5, 10)),
+        ("strong effects of speakers", STRONG_SPEAKERS, (0.985, 0.995), (60, 400), (3, 10)),
+        ("strong effects of seeds", STRONG_SEEDS, (0.985, 0.995), (60, 400), (3, 10)),
+    ):
+        head("Coverage: " + title, ["accuracy", "speakers", "seeds", *INTERVALS])
+        shares = []
+        for accuracy, count in product(accuracies, speakers):
+            for n, resplit in [(n, False) for n in seeds] + [(max(seeds), True)]:
+                found = coverage(studies, accuracy, count, n, resplit, effects)
+                row(
+                    f"{accuracy:.1%}",
+                    count,
+                    f"{n}{', resplit' * resplit}",
+                    *(f"{share:.3f}" for share in found.values()),
+                )
+                shares.append(list(found.values()))
+        for name, pick in (("lowest", np.min), ("mean", np.mean), ("highest", np.max)):
+            row(f"**{name}**", "", "", *(f"{share:.3f}" for share in pick(shares, axis=0)))
+
+    head("Decisions", ["true accuracies, most expensive first", "seeds", "speakers", *OUTCOMES])
+    worse = ((0.985, 0.98), (0.995, 0.99), (0.985, 0.9825, 0.98), (0.985, 0.98, 0.98, 0.98), (0.99, 0.985, 0.99, 0.985))
+    equal = ((0.985, 0.985), (0.99, 0.99, 0.99), (0.995, 0.995, 0.995, 0.995))
+    for accuracies in (*worse, *equal):
+        for n, count, resplit in ((3, 60, False), (5, 60, False), (10, 400, False), (10, 1500, True)):
+            found = decisions(studies, accuracies, n, count, 4, resplit)
+            values = ", ".join(f"{100 * accuracy:.4g}" for accuracy in accuracies)
+            row(values, f"{n}{', resplit' * resplit}", count, *(f"{share:.3f}" for share in found.values()))
+
+    head("Plans", ["accuracy", "speakers", "clips", "seeds planned (median)", "power with these"])
+    for accuracy, count, each in ((0.99, 1000, 2), (0.995, 1000, 2), (0.985, 2000, 4), (0.99, 2000, 4)):
+        median, power = planned(studies // 4, accuracy, count, each)
+        row(f"{accuracy:.1%}", count, count * each, f"{median:g}", f"{power:.2f}")
+
+
+def head(title: str, names: Sequence[str]) -> None:
+    print(f"\n**{title}**\n")
+    row(*names)
+    row(*["---:"] * len(names))
+
+
+def row(*cells: object) -> None:
+    print(f"| {' | '.join(map(str, cells))} |", flush=True)
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--studies", type=int, default=1000)
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--studies", type=int, default=1000, help="studies in each row (default: 1000)")
     main(parser.parse_args().studies)

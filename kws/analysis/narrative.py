@@ -48,18 +48,16 @@ def _recommendation(study: Study) -> str:
 
 def _within(study: Study) -> str:
     chosen, margin = study.recommended, percentage_points(study.margin)
+    shown = f"it is shown to lose less than the margin of {margin} points against every other value (95 % intervals)"
+    if chosen is study.best:
+        tied = any(item.configuration.flops == chosen.flops for item in study.comparisons)
+        return f"Choose {chosen.label}: it {_has_highest(study)}{'' if tied else ' and is cheapest'}, and {shown}."
     cheaper = [item for item in study.comparisons if item.configuration.flops < chosen.flops]
     tail = ""
     if worse := [item.configuration for item in cheaper if item.is_worse]:
-        tail += f"; {_list(worse)}, cheaper, {_are(worse)} significantly lower"
+        tail += f"; {_list(worse)}, cheaper, {'is' if len(worse) == 1 else 'are'} significantly lower"
     if unknown := [item.configuration for item in cheaper if not item.is_worse]:
         tail += f"; this is not shown for {_list(unknown)}, which would be cheaper"
-    shown = f"it is shown to lose less than the margin of {margin} points against every other value (95 % intervals)"
-    if chosen is study.best:
-        fewest = (
-            "" if any(item.configuration.flops <= chosen.flops for item in study.comparisons) else " and is cheapest"
-        )
-        return f"Choose {chosen.label}: it {_has_highest(study)}{fewest}, and {shown}{tail}."
     loss = next(item.val for item in study.comparisons if item.configuration is study.best)
     lower = f"{percentage_points(loss.mean)} points lower" if loss.mean > 0 else "the same"
     return (
@@ -84,16 +82,14 @@ def _keep(study: Study) -> str:
 def _undecided(study: Study) -> str:
     assert study.decision and study.decision.blocked
     which, better = (study.compared[number] for number in study.decision.blocked[:2])
-    loss, margin = study.decision.blocked[2], percentage_points(study.margin)
-    may = f"may be up to {percentage_points(-loss.low)} points"
+    margin, most = percentage_points(study.margin), percentage_points(-study.decision.blocked[2].low)
     if which is study.best:
-        why = f"but {better.label} {may} better (95 % interval), which is not less than the margin of {margin} points"
+        why = f"but {better.label} may be up to {most} points better (95 % interval); the margin is {margin} points"
     else:
-        than = "" if better is study.best else f" than {better.label}"
-        why = (
-            f"and cheaper values are not shown to lose less than the margin of {margin} points: the next one, "
-            f"{which.label}, {may} lower{than} (95 % interval)"
-        )
+        why = f"and the next cheaper value, {which.label}, is not shown to lose less than the margin of {margin} points"
+        # The differences table has no row for two values of which neither is the best.
+        why += f": it may be up to {most} points lower" if better is study.best else f" against {better.label}"
+        why += " (95 % interval)"
     return f"Undecided: {study.best.label} {_has_highest(study)}, {why}."
 
 
@@ -102,10 +98,11 @@ def _needs(study: Study) -> str:
     plan = study.plan
     if plan is None:
         return f"More than {SEEDS_TO_PLAN[-1]} seeds would be needed to show it: the results vary too much by seed."
-    seeds = range(max(study.seeds) + 1 if study.resplit else 0, max(plan.seeds, max(study.seeds) + 2))
+    first, made = (max(study.seeds) + 1, len(study.shared_seeds)) if study.resplit else (0, 0)
+    seeds = ",".join(str(first + number) for number in range(plan.seeds - made))
     clips = sum(study.data_info[split] for split in (SPLITS if study.resplit else SPLITS[:2]))
     more = "" if plan.clips == clips else f" (of {plan.clips:,} in all, but these data have {clips:,})"
-    command = f"kws sweep {_sweep_path(study)} --set resplit=true seed={','.join(map(str, seeds))}"
+    command = f"kws sweep {_sweep_path(study)} --set resplit=true seed={seeds}"
     return (
         f"If both are equally good, about {plan.seeds} seeds with {plan.held_out:,} held-out clips each{more} would "
         f"show it with a probability of {100 * POWER:.0f} %: {command}"
@@ -230,10 +227,6 @@ def _interval(item: Estimate | Difference) -> str:
 
 def _loss_interval(difference: Difference) -> str:
     return f"95 % interval {percentage_points(-difference.high)} to {percentage_points(-difference.low)}"
-
-
-def _are(configurations: list[Configuration]) -> str:
-    return "is" if len(configurations) == 1 else "are"
 
 
 def _list(configurations: list[Configuration]) -> str:

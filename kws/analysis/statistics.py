@@ -187,12 +187,12 @@ def holm(p_values: Sequence[float]) -> list[float]:
     return corrected
 
 
-def plan(a: Answers, b: Answers, speakers: Speakers, margin: float, clips: int) -> Plan | None:
+def plan(a: Answers, b: Answers, speakers: Speakers, margin: float, clips: int, made: int = 0) -> Plan | None:
     """Return what shows with a power of 80 % that b is less than `margin` worse than a, if they are equally good.
 
-    That is a number of seeds of runs with resplit, and `clips` (those that resplit can split) if these suffice, else
-    the larger number that does; None if no number of clips does. The variance of b - a is split into that of seeds,
-    speakers and the rest by the method of moments; each seed holds out a part of the speakers.
+    That is a number of seeds of runs with resplit, above the number `made`, and `clips` (those that resplit can split)
+    if these suffice, else the larger number that does; None if no number of clips does. The variance of b - a is split
+    into that of seeds, speakers and the rest by the method of moments; each seed holds out a part of the speakers.
     """
     from kws.data.splits import HELD_OUT  # imports torch
 
@@ -200,7 +200,8 @@ def plan(a: Answers, b: Answers, speakers: Speakers, margin: float, clips: int) 
     shares = found.shares
     seed_share, speaker_share, cell_share = (float(np.sum(x**2)) for x in (shares.sum(1), shares.sum(0), shares))
     of_seeds = max(0.0, found.by_seed - found.by_cell) / (seed_share - cell_share)
-    of_speakers = max(0.0, found.by_speaker - found.by_cell) / (speaker_share - cell_share)
+    repeated = speaker_share - cell_share  # 0 if no two seeds share a speaker: then nothing is known of speakers alone
+    of_speakers = max(0.0, found.by_speaker - found.by_cell) / repeated if repeated > 1e-9 else 0.0
     rest = max(0.0, found.by_cell / cell_share - of_seeds - of_speakers)
     of_speakers += found.pseudo / speaker_share
     speakers_per_clip = 1 / (cell_share * found.seeds * found.clips_per_seed)  # as many equal ones would be as precise
@@ -208,7 +209,7 @@ def plan(a: Answers, b: Answers, speakers: Speakers, margin: float, clips: int) 
     for seeds in SEEDS_TO_PLAN:
         error = margin / (_t(seeds - 1) + _t(seeds - 1, POWER))
         of_clips = of_speakers + (of_speakers * (1 - held_out) + rest) / (seeds * held_out)
-        if error**2 > of_seeds / seeds:
+        if seeds > made and error**2 > of_seeds / seeds:
             enough = max(clips, math.ceil(of_clips / speakers_per_clip / (error**2 - of_seeds / seeds)))
             needed = Plan(seeds, enough, round(held_out * enough))
             if enough == clips:

@@ -177,7 +177,8 @@ def _study(variant: dict[str, Any], runs: list[RunRecord], results: Results, mar
         if decision.verdict == "undecided" and decision.blocked:
             which, better, _ = decision.blocked
             clips = sum(data_info[split] for split in (SPLITS if resplit else SPLITS[:2]))
-            plan = statistics.plan(answers[better], answers[which], choice[1], margin, clips)
+            made = len(shared_seeds) if resplit else 0
+            plan = statistics.plan(answers[better], answers[which], choice[1], margin, clips, made)
     return Study(
         name=name,
         variant=variant,

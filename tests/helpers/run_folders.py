@@ -6,7 +6,9 @@ import math
 import random
 import re
 
+from kws.analysis.records import RunRecord
 from kws.config import Config
+from kws.training.run_folder import Prediction
 
 VAL_CLIPS = [f"{word}/{speaker:08x}_nohash_0.wav" for speaker in range(200, 300) for word in ("no", "yes")]
 CLIPS = [f"{word}/{speaker:08x}_nohash_0.wav" for speaker in range(100) for word in ("no", "yes")]
@@ -99,3 +101,25 @@ def _write_csv(path, header, rows):
         writer = csv.writer(file)
         writer.writerow(header.split(","))
         writer.writerows(rows)
+
+
+def record(val_speakers, test_speakers, wrong, seed=0, **settings):
+    """Return a RunRecord with two clips of each speaker; `wrong` says which clips, validation first, are errors."""
+    config = Config(seed=seed, **settings)
+    clips = [
+        f"{word}/{speaker:08x}_nohash_0.wav" for speaker in (*val_speakers, *test_speakers) for word in config.words
+    ]
+    labels = [config.words.index(clip.partition("/")[0]) for clip in clips]
+    predictions = {
+        clip: Prediction(label, (0.0, 1.0) if bool(label) != bool(error) else (1.0, 0.0))
+        for clip, label, error in zip(clips, labels, wrong, strict=True)
+    }
+    first = 2 * len(val_speakers)
+    val, test = dict(list(predictions.items())[:first]), dict(list(predictions.items())[first:])
+    accuracies = [1 - sum(not item.is_correct for item in split.values()) / len(split) for split in (val, test)]
+    info = {"fingerprint": "f", "synthetic": False, "train": 1000, "val": len(val), "test": len(test)}
+    numbers = {"best/val_accuracy": accuracies[0], "test/accuracy": accuracies[1], "time/epoch_s_median": 1.0,
+               "test/errors": round(len(test) * (1 - accuracies[1])), "model/params": 100.0 * config.n_mels,
+               "model/flops": 1000.0 * config.n_mels}  # fmt: skip
+    run_id = f"{config.run_name}-{seed}"
+    return RunRecord(run_id, run_id, "", vars(config) | {"data_info": info}, numbers, {"epoch": [1.0]}, test, val)
