@@ -36,16 +36,18 @@ class Decision:
 def decide(costs: Sequence[float], answers: Sequence[Answers], speakers: Speakers, margin: float) -> Decision:
     """Return the Decision between configurations, which have the same seeds (rows of their answers) and clips.
 
-    From the best one down in cost, the 95 % interval of the difference to each other configuration must lie above
-    -margin. Comparing with all others, not with the best alone, makes up for choosing the best on the same clips: a
-    configuration that is worse than another by the margin must pass a test against just that one. Tests in a fixed
-    order that stop at the first failure need no correction.
+    From the best one down in cost, and of equally costly ones the best, the 95 % interval of the difference to each
+    other configuration must lie above -margin. Comparing with all others, not with the best alone, makes up for
+    choosing the best on the same clips: a configuration that is worse than another by the margin must pass a test
+    against just that one. Tests in a fixed order that stop at the first failure need no correction.
     """
     numbers = range(len(costs))
     means = [mean_accuracy(item) for item in answers]
     best = max(numbers, key=lambda i: (means[i], -costs[i]))
+    lower = sorted({cost for cost in costs if cost < costs[best]}, reverse=True)
+    best_of = [max((i for i in numbers if costs[i] == cost), key=lambda i: means[i]) for cost in lower]
     chosen, blocked = None, None
-    for i in (best, *sorted((i for i in numbers if costs[i] < costs[best]), key=lambda i: (-costs[i], -means[i]))):
+    for i in (best, *best_of):
         found = {j: difference(answers[j], answers[i], speakers) for j in numbers if j != i}
         better = [j for j, item in found.items() if not item.low > -margin]  # NaN is not shown either
         if better:

@@ -154,16 +154,19 @@ def difference(a: Answers, b: Answers, speakers: Speakers) -> Difference:
 
 
 def _highest(mean: float, error: float, discordant: float, df: float) -> float:
-    """Return the largest true difference that the data do not exclude.
+    """Return the largest true difference that the data do not exclude: a score interval.
 
-    A difference above the share of discordant clips needs more of them than were seen. Its variance is larger in
-    proportion, so the bound solves (bound - mean)² = t² error² bound / discordant: a score interval.
+    A larger difference than the mean needs more discordant clips if it is further from zero, fewer if it is nearer,
+    and the variance is in proportion to their share. At zero it is the one that was seen, as for the p-value.
     """
-    bound = mean + _t(df) * error
-    if bound <= discordant:
-        return bound
-    step = (_t(df) * error) ** 2 / discordant / 2
-    return min(1.0, mean + step + math.sqrt(max(0.0, (mean + step) ** 2 - mean**2)))
+    spread, slope = (_t(df) * error) ** 2, mean / discordant
+    if mean < 0 < mean + math.sqrt(spread):
+        slope = 0.0
+    half = spread / discordant / 2
+    reach = half * slope + math.sqrt((half * slope) ** 2 + spread)
+    if reach > discordant:  # then it cannot be but that most of them are in favour of one side
+        reach = half + math.sqrt(max(0.0, half**2 + spread * slope))
+    return min(1.0, mean + reach)
 
 
 def differences(reference: Answers, others: Sequence[Answers], speakers: Speakers) -> list[Difference]:

@@ -48,6 +48,11 @@ def test_going_down_in_cost_stops_at_the_first_value_that_is_not_within_the_marg
     assert decide([4, 3, 1, 2], answers, SPEAKERS, 0.02).chosen == 3  # in order of cost, not of place
 
 
+def test_of_equally_costly_values_the_best_is_recommended():
+    answers = [GOOD, value(6, 6, 6), value(5, 5, 5), value(7, 7, 7)]
+    assert decide([2, 1, 1, 1], answers, SPEAKERS, 0.05).chosen == 2
+
+
 def test_a_loss_within_the_margin_is_accepted_and_a_larger_one_is_not():
     loss = -difference(GOOD, FAIR, SPEAKERS).low
     assert decide([2, 1], [GOOD, FAIR], SPEAKERS, loss + 1e-6).chosen == 1
@@ -59,6 +64,7 @@ def test_the_best_is_kept_only_if_every_cheaper_value_is_significantly_worse():
     kept = decide([3, 2, 1], [GOOD, far, far], SPEAKERS, 0.03)
     assert (kept.verdict, kept.chosen, kept.blocked[:2]) == ("keep the best", 0, (1, 0))
     assert kept.is_worse(1) and kept.is_worse(2)
+    assert decide([3, 3, 2], [GOOD, GOOD, far], SPEAKERS, 0.03).verdict == "keep the best"  # as costly, as good
     open_ = decide([3, 2, 1], [GOOD, far, value(5, 40, 4)], SPEAKERS, 0.03)
     assert (open_.verdict, open_.chosen) == ("undecided", 0)
     assert open_.is_worse(1) and not open_.is_worse(2)
@@ -68,8 +74,9 @@ def test_a_value_that_is_significantly_better_is_not_worse():
     decision = decide([1, 2, 3], [value(5, 5, 5), GOOD, value(40, 40, 40)], SPEAKERS, 0.02)
     assert (decision.best, decision.chosen) == (1, 0)
     assert decision.is_worse(2) and not decision.is_worse(1)
-    better = decide([1, 2], [value(9, 9, 9), GOOD], SPEAKERS, 0.06)
-    assert better.chosen == 0 and better.comparisons[1].mean > 0 and not better.is_worse(1)
+    better = decide([1, 2], [value(13, 12, 14), GOOD], SPEAKERS, 0.06)
+    assert better.chosen == 0 and better.comparisons[1].mean > 0 and better.comparisons[1].p_holm < 0.05
+    assert not better.is_worse(1)
 
 
 def test_significance_is_that_of_the_corrected_p():

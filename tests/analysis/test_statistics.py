@@ -119,21 +119,30 @@ def test_p_is_below_5_percent_if_and_only_if_the_interval_excludes_zero(errors):
 
 def test_a_difference_over_speakers_is_the_paired_t_test_over_their_means():
     """With equal seeds only the speakers vary, so 50 means of two clips are what counts."""
-    a, b = answers(*[range(0, 30, 3)] * 3), answers(*[range(0, 60, 2)] * 3)
+    a, b = answers(*[range(0, 30, 3)] * 3), answers(*[range(0, 32, 2)] * 3)
     result = difference(a, b, PAIRS)
     expected = stats.ttest_1samp((b - a)[0].reshape(50, 2).mean(1), 0)
     low, high = expected.confidence_interval()
-    assert (result.low, result.high) == (pytest.approx(low, abs=2e-3), pytest.approx(high, abs=2e-3))
-    assert result.p == pytest.approx(expected.pvalue, rel=0.3)
+    assert result.p == pytest.approx(expected.pvalue, rel=0.2)
+    assert (result.low, result.high) == (pytest.approx(low, abs=5e-3), pytest.approx(high, abs=5e-3))
 
 
 def test_a_difference_over_seeds_is_the_paired_t_test_over_seeds():
     """Each seed has its own number of additional errors, all of different speakers."""
-    a = answers(*[range(4000, 5500)] * 3, clips=6000)
-    b = answers(range(0, 400, 2), range(1000, 1800, 2), range(2000, 3200, 2), clips=6000)
-    result, expected = difference(a, b, np.arange(6000) // 2), stats.ttest_1samp((b - a).mean(1), 0)
+    a = answers(*[range(12000, 15000)] * 3, clips=16000)
+    b = answers(range(0, 2400, 2), range(3000, 6600, 2), range(6600, 11400, 2), clips=16000)
+    result, expected = difference(a, b, np.arange(16000) // 2), stats.ttest_1samp((b - a).mean(1), 0)
+    assert result.p == pytest.approx(expected.pvalue, rel=0.1)
     low, high = expected.confidence_interval()
-    assert (result.low, result.high) == (pytest.approx(low, rel=0.15), pytest.approx(high, rel=0.15))
+    assert (result.low, result.high) == (pytest.approx(low, abs=5e-3), pytest.approx(high, abs=5e-3))
+
+
+def test_bounds_further_from_zero_allow_for_more_discordant_clips_and_nearer_ones_for_fewer():
+    """All discordant clips are in favour of a."""
+    result = difference(answers((), (), ()), answers(*[range(0, 40, 2)] * 3), PAIRS)
+    plain = stats.t.isf(result.p / 2, 49)  # of the standard error
+    error = 0.2 / plain
+    assert result.mean - result.low > 1.15 * 2 * error and 0 < result.high - result.mean < 0.85 * 2 * error
 
 
 def test_equal_answers_exclude_only_differences_that_would_have_been_seen():

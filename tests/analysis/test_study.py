@@ -56,6 +56,7 @@ def test_without_a_significant_difference_the_study_is_undecided_and_says_what_w
     write_sweep(tmp_path, "abc", method="grid", parameters={"seed": {"values": [0, 1, 2, 3, 4]}})
     found = study_of(tmp_path, CLOSE, record={"sweep_id": "abc"})
     assert found.decision.verdict == "undecided" and not found.recommends
+    assert found.margin == 0.005 == studies(load([tmp_path]))[0].margin  # the default
     assert found.best.values == {"n_mels": 40} and found.recommended is found.best
     sentence, _, needs = answer(found)
     high = next(item.val.high for item in found.comparisons if item.configuration.values == {"n_mels": 20})

@@ -271,7 +271,8 @@ def test_an_earlier_report_is_replaced_and_anything_else_is_refused(kws, work):
     Path("report", "notes.md").write_text("mine")
     shutil.rmtree("runs")
     make_study(Path("runs"), "groups", (1, 2), seeds=1)
-    assert kws("report").status == 0
+    assert kws("report", "--margin=3").status == 0
+    assert "- Choice: validation accuracy, margin 3.00 points" in Path("report", "report.md").read_text()
     after = {path.name for path in Path("report", "figures").iterdir()}
     assert after and not before & after and Path("report", "notes.md").read_text() == "mine"
     Path("site").mkdir()
