@@ -189,9 +189,12 @@ COMMANDS = (
     ("report empty", "empty: contains no run; run kws sweep or kws train first"),
     ("report empty --data_dir=/nowhere", "--data_dir: /nowhere/SpeechCommands does not exist; give the folder that "
      "holds SpeechCommands/"),
-    ("report empty --margin=much", "--margin: is 'much', but must be a number of percentage points above 0, such as 0.5"),
-    ("report empty --margin=0", "--margin: is '0', but must be a number of percentage points above 0, such as 0.5"),
-    ("report empty --margin=nan", "--margin: is 'nan', but must be a number of percentage points above 0, such as 0.5"),
+    ("report empty --margin=much", "--margin: is 'much', but must be a number of percentage points above 0, "
+     "such as 0.5"),
+    ("report empty --margin=0", "--margin: is '0', but must be a number of percentage points above 0, "
+     "such as 0.5"),
+    ("report empty --margin=nan", "--margin: is 'nan', but must be a number of percentage points above 0, "
+     "such as 0.5"),
     ("predict", "the following arguments are required: FILE, --model; see kws predict --help"),
     (
         "predict x.wav --model nope",

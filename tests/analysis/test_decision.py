@@ -139,7 +139,7 @@ def test_a_value_that_is_worse_by_the_margin_is_rarely_recommended(accuracies):
 def results(draw):
     """Results of one study; small and large differences, few and many seeds, some runs missing."""
     chance = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
-    number, seeds = draw(st.integers(1, 4)), draw(st.integers(1, 5))
+    number, seeds = draw(st.integers(1, 4)), draw(st.sampled_from((1, 3, 3, 4, 5)))
     rates = draw(st.lists(st.sampled_from((0.0, 0.01, 0.02, 0.1, 0.3)), min_size=number, max_size=number))
     resplit, missing = draw(st.booleans()), draw(st.sampled_from((0.0, 0.0, 0.2)))
     cost = draw(st.sampled_from(("n_mels", "lr")))  # another n_mels is another cost, another lr is not
@@ -208,7 +208,7 @@ def test_a_generated_study_has_each_of_the_outcomes():
     """The strategy above would be worth little if it never led to a recommendation."""
     seen = set()
 
-    @settings(max_examples=100, deadline=None, database=None)
+    @settings(max_examples=150, deadline=None, derandomize=True)
     @given(results(), st.sampled_from((0.005, 0.05, 0.2)))
     def collect(found, margin):
         [study] = studies(found, margin)
