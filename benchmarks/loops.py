@@ -94,7 +94,7 @@ def time_steps(config: Config) -> dict[str, list[float]]:
     context = prepare(config)
     model, clock, values = context.model.train(), time.perf_counter, defaultdict(list)
     optimizer = adam(model.parameters(), config.lr)
-    waveforms = to_float(context.corpus.training.waveforms[: config.batch_size])
+    waveforms = to_float(context.corpus.testing.waveforms[: config.batch_size])
     with FlopCounterMode(display=False) as counter:
         features = torch.zeros(config.batch_size, config.n_mels, model.features.n_frames(N_SAMPLES))
         torch.autograd.backward(model.network(features).sum())

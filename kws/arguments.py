@@ -92,7 +92,9 @@ def parser() -> argparse.ArgumentParser:
     )  # fmt: skip
     report.add_argument("--publish", action="store_true", help="also publish it as a W&B report and workspace")
 
-    predict = command("predict", "classify recordings with a trained model")
+    predict = command(
+        "predict", "classify recordings; a model knows only its labels, so see the setting unknown of kws train"
+    )
     files = "recordings: WAV, FLAC, Ogg, MP3 and others; - is standard input"
     predict.add_argument("files", nargs="+", type=PATH, metavar="FILE", help=files)
     predict.add_argument("--json", action="store_true", help="print JSON")

@@ -33,6 +33,10 @@ def test_every_command_has_help(kws, command):
     assert done.status == 0 and done.out.startswith(f"usage: kws {command}") and done.err == ""
 
 
+def test_predicts_help_says_that_there_are_only_the_labels_to_answer_with(kws):
+    assert "a model knows only its labels" in " ".join(kws("predict", "--help").out.split())
+
+
 def test_trains_help_is_the_table_of_settings(kws):
     shown = dict(re.findall(r"^  --(\w+) .*\[(.*)\]$", kws("train", "--help").out, re.MULTILINE))
     defaults = Config().as_dict() | {"words": "no,yes"}

@@ -7,7 +7,7 @@ import os
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from itertools import combinations, pairwise
+from itertools import accumulate, combinations, pairwise
 from pathlib import Path
 from typing import Any, BinaryIO, TypedDict
 from unicodedata import normalize
@@ -38,7 +38,7 @@ from kws.files import write_atomically
 from kws.formatting import one_line
 
 SPEECH_COMMANDS = FOLDERS["speech_commands"]
-CACHE_FORMAT = 4
+CACHE_FORMAT = 5
 LENGTH_BYTES = 8  # of the size of the JSON text at the end of a cache
 
 Notify = Callable[[str], None]  # called with one-line notices for the user
@@ -138,7 +138,7 @@ class Corpus:
         }
 
 
-Loaded = tuple[dict[str, Any], Tensor]  # what _write_samples returns; the samples that it wrote
+Loaded = tuple[dict[str, Any], Sequence[Tensor]]  # what _write_samples returns; samples of the splits and the noise
 _kept: dict[Path, Loaded] = {}  # by path of the cache
 
 
@@ -176,21 +176,22 @@ def load(
         loaded = _read_cache(cache, signature, lambda line: None)
     if loaded is None:  # a run does not depend on the cache: without it, each start reads the clips into memory
         buffer = io.BytesIO()
-        loaded = write(buffer), torch.frombuffer(buffer.getbuffer(), dtype=torch.int16)
+        content = write(buffer)
+        loaded = content, torch.split(torch.frombuffer(buffer.getbuffer(), dtype=torch.int16), _sizes(content))
     if keep:
         _kept[cache] = loaded
     content, samples = loaded
     for notice in content["notices"]:
         notify(f"{folder}: {notice}")
     splits: dict[str, Any] = {}
-    first, label_of = 0, {word: label for label, word in enumerate(words)}
-    for name, clips in content["clips"].items():
-        waveforms = samples[first : first + N_SAMPLES * len(clips)].view(-1, N_SAMPLES)
-        first += waveforms.numel()
+    label_of = {word: label for label, word in enumerate(words)}
+    for (name, clips), waveforms in zip(content["clips"].items(), samples, strict=False):
         labels = torch.tensor([label_of.get(word_of(clip), len(words)) for clip in clips], dtype=torch.float32)
-        splits[name] = Split(waveforms, labels, clips, [content["speakers"][clip] for clip in clips])
+        splits[name] = Split(
+            waveforms.view(-1, N_SAMPLES), labels, clips, [content["speakers"][clip] for clip in clips]
+        )
     about = {name: content[name] for name in ("fingerprint", "name", "noise_lengths")}
-    return Corpus(**splits, noise=samples[first:], folder=folder, **about)
+    return Corpus(**splits, noise=samples[-1], folder=folder, **about)
 
 
 def cache_folder() -> Path:
@@ -238,8 +239,8 @@ def _write_samples(
         splits.clips[name] = [clip for clip in clips if copy(clip, read_clip, N_SAMPLES)]
     ends = [file.tell()]
     for path in listing.words[NOISE_FOLDER]:
-        copy(path, lambda path, changed: read_audio(path, LONGEST_NOISE_S, changed))
-        ends.append(file.tell())
+        if copy(path, lambda path, changed: read_audio(path, LONGEST_NOISE_S, changed)):
+            ends.append(file.tell())
     counts = [f"{count:,} {what}" for what, count in changes.items()]
     notices = [f"{counts[0]} ({', '.join(counts[1:])})"] if counts else []
     if left_out:
@@ -252,7 +253,7 @@ def _write_samples(
             f"{len(unknown):,} clips name no speaker, such as {one_line(unknown[0])}, so a speaker may be in several "
             "splits; --speaker_from says where in a file's name the speaker is"
         )
-    if not listing.words[NOISE_FOLDER]:
+    if len(ends) == 1:
         file.write(np.random.default_rng(0).normal(0, 3000, 60 * N_SAMPLES).astype(np.int16).data)
         ends.append(file.tell())
         notices.append(f"there is no recording in {NOISE_FOLDER}: augmentation uses generated white noise")
@@ -302,8 +303,13 @@ def _cache_path(folder: Path, words: Sequence[str]) -> Path:
     return cache_folder() / f"{folder.name[:40]}-{'-'.join(words)[:40]}-{place}.samples"
 
 
+def _sizes(content: dict[str, Any]) -> list[int]:
+    """Return the number of samples of each split and of the noise."""
+    return [*(N_SAMPLES * len(clips) for clips in content["clips"].values()), sum(content["noise_lengths"])]
+
+
 def _read_cache(path: Path, signature: str, notify: Notify) -> Loaded | None:
-    """Map the cache, None unless it has this signature. The mapped samples need memory only while they are used."""
+    """Map the cache, None unless it has this signature: each split of its own, which is unmapped when it is dropped."""
     if not path.is_file():
         return None
     try:
@@ -312,9 +318,13 @@ def _read_cache(path: Path, signature: str, notify: Notify) -> Loaded | None:
             start = end - int.from_bytes(file.read(), "little")
             file.seek(start)
             content = json.loads(file.read(end - start))
-        if (content["format"], content["signature"]) != (CACHE_FORMAT, signature):
-            return None
-        return content, torch.from_file(str(path), shared=False, size=start // 2, dtype=torch.int16)
+            if (content["format"], content["signature"]) != (CACHE_FORMAT, signature):
+                return None
+            sizes = _sizes(content)
+            places = zip(accumulate([0, *sizes[:-1]]), sizes, strict=True)
+            # Mode c is private: a write would not change the file.
+            maps = [np.memmap(file, np.int16, "c", 2 * first, size) for first, size in places]
+        return content, [torch.from_numpy(samples) for samples in maps]
     except (OSError, ValueError, LookupError, TypeError, RecursionError) as error:
         notify(f"cache {path} is damaged ({type(error).__name__}); reading the clips again")
         return None

@@ -13,7 +13,7 @@ import torch
 
 from kws import errors, metrics
 from kws.config import SCHEMA, Config
-from kws.data.audio import to_float
+from kws.data.audio import N_SAMPLES, to_float
 from kws.data.batches import TrainingBatches, epoch_generator
 from kws.data.corpus import Corpus, DataInfo
 from kws.data.labels import load_labelled
@@ -66,11 +66,13 @@ def prepare(config: Config, notify: Callable[[str], None] = errors.notify) -> Ru
     device = choose_device(config.device)
     model = network.build(config).to(device)
     corpus = load_labelled(config, notify)
+    batches = TrainingBatches(config, corpus, model.features)
+    corpus.training.waveforms = torch.empty(0, N_SAMPLES)  # their features are enough, and gigabytes can be freed
     return RunContext(
         device=device,
         corpus=corpus,
         data_info=corpus.info(config.data == "synthetic"),
-        batches=TrainingBatches(config, corpus, model.features),
+        batches=batches,
         model=model,
         validation_features=features_of(model, corpus.validation),
         test_features=features_of(model, corpus.testing),

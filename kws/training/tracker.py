@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from kws import metrics
 from kws.config import Config, resolve
-from kws.errors import KwsError, NotResumable
+from kws.errors import CannotWrite, KwsError, NotResumable
 from kws.files import write_atomically
 from kws.formatting import one_line
 from kws.metrics import Row
@@ -106,7 +106,7 @@ class Tracker:
         except (wandb.errors.UsageError, ValueError) as error:
             raise KwsError(REJECTED.format(one_line(error, 200))) from error
         except OSError as error:
-            raise KwsError(f"W&B cannot write its log ({error}); set WANDB_DIR to a writable folder") from error
+            raise CannotWrite(f"W&B cannot write its log ({error}); set WANDB_DIR to a writable folder") from error
         except wandb.errors.CommError as error:
             problem = "is unreachable" if "timed out" in str(error).lower() else "refuses the run"
             reason = f"W&B {problem} ({one_line(error, 200)})"

@@ -13,12 +13,14 @@ import torch
 from conftest import REPOSITORY, snapshot
 from helpers.corpus import make_corpus
 
+from kws.config import resolve
 from kws.data.audio import pad, read_clip
 from kws.data.clips import SPLITS
 from kws.data.corpus import CACHE_FORMAT, SpeechCommandsWords, cache_folder, load
 from kws.data.layout import FOLDERS
 from kws.data.torchaudio_import import torchaudio
 from kws.errors import KwsError
+from kws.training.run import prepare
 
 
 @pytest.fixture
@@ -243,16 +245,28 @@ def test_the_cache_is_used_while_the_files_are_unchanged(root, folder):
         assert getattr(second, name).clips == getattr(first, name).clips
 
 
+def mapped_places():
+    """Return [(first address, last address, offset in the file)] of the cache's mappings in this process."""
+    (cache,) = cache_folder().iterdir()
+    lines = [line.split() for line in Path("/proc/self/maps").read_text().splitlines() if str(cache) in line]
+    return [(*(int(end, 16) for end in addresses.split("-")), int(offset, 16)) for addresses, _, offset, *_ in lines]
+
+
 @pytest.mark.skipif(not Path("/proc/self/maps").exists(), reason="needs Linux's list of mappings")
 def test_the_samples_are_mapped_from_the_cache_also_by_the_call_that_built_it(root):
-    corpora = [load(root), load(root)]
-    (cache,) = cache_folder().iterdir()
-    mapped = [
-        line.split()[0].split("-") for line in Path("/proc/self/maps").read_text().splitlines() if str(cache) in line
-    ]
-    for corpus in corpora:
+    for corpus in (load(root), load(root)):
         for samples in (corpus.training.waveforms, corpus.testing.waveforms, corpus.noise):
-            assert any(int(start, 16) <= samples.data_ptr() < int(end, 16) for start, end in mapped)
+            assert any(start <= samples.data_ptr() < end for start, end, _ in mapped_places())
+
+
+@pytest.mark.skipif(not Path("/proc/self/maps").exists(), reason="needs Linux's list of mappings")
+@pytest.mark.parametrize("resplit", (False, True))
+def test_a_prepared_run_has_no_samples_of_training_clips_in_memory(root, resplit):
+    settings = {"data_dir": root, "channels": 8, "device": "cpu", "resplit": resplit}
+    context = prepare(resolve(("test", settings)))
+    assert 0 not in [offset for _, _, offset in mapped_places()]  # where the training clips are in the cache
+    assert len(context.corpus.training.waveforms) == 0 and len(context.corpus.training.clips) > 0
+    assert bool(mapped_places()) == (not resplit)
 
 
 def test_kept_samples_serve_later_loads_while_the_files_are_unchanged(root, folder):

@@ -96,8 +96,18 @@ def swept(agents_started):
     return server, by_flags, by_config, printed
 
 
+@pytest.fixture(scope="module")
+def undisturbed(agents_started, folder):
+    """The rows of an undisturbed run, without times."""
+    settings = "--n_mels=20", "--epochs=60", "--augment=False", "--lr=0.001", "--run_dir=alone"
+    training.train(agents_started[0], folder, *settings, WANDB_MODE="offline", WANDB_RUN_ID="undisturbed")
+    return [training.without_times(row) for row in training.rows(folder / "alone" / "undisturbed")]
+
+
 @pytest.mark.parametrize("machine", ("the same", "another", "another, without its checkpoint"))
-def test_a_preempted_run_is_requeued_and_gives_the_results_of_an_undisturbed_one(server, tmp_path, machine):
+def test_a_preempted_run_is_requeued_and_gives_the_results_of_an_undisturbed_one(
+    server, tmp_path, machine, undisturbed
+):
     folder, there = (training.make_work_folder(tmp_path / name) for name in ("here", "there"))
     sweep = create_sweep(server, folder, {"n_mels": 20, "groups": 1, **FIXED, "epochs": 60}, COMMAND)
     first = start_agent(server, folder, sweep, "--forward-signals")
@@ -118,16 +128,6 @@ def test_a_preempted_run_is_requeued_and_gives_the_results_of_an_undisturbed_one
     if machine == "another, without its checkpoint":
         del run.files["last.pt"]
     second = start_agent(server, there, sweep)
-    training.train(
-        server,
-        folder,
-        "--n_mels=20",
-        "--epochs=60",
-        "--augment=False",
-        "--lr=0.001",
-        WANDB_MODE="offline",
-        WANDB_RUN_ID="undisturbed",
-    )
     printed = second.communicate(timeout=90)[0]
     assert second.returncode == 0 and sweep.assigned == [run_id, run_id], printed
     assert run.resumed == 1
@@ -143,9 +143,7 @@ def test_a_preempted_run_is_requeued_and_gives_the_results_of_an_undisturbed_one
         assert server.runs[new_id].sweep == sweep.id and not (there / "runs" / run_id).exists()
         run_id = new_id
     training.assert_uploaded(server, there / "runs" / run_id, epochs=60)
-    assert [training.without_times(row) for row in training.rows(there / "runs" / run_id)] == [
-        training.without_times(row) for row in training.rows(folder / "runs" / "undisturbed")
-    ]
+    assert [training.without_times(row) for row in training.rows(there / "runs" / run_id)] == undisturbed
 
 
 def test_a_run_that_is_stopped_on_wandb_ends_as_stopped_and_is_not_requeued(server, tmp_path):
