@@ -46,6 +46,7 @@ LAYERS = "model/layers"
 # Where W&B has the run; in summary.json only.
 WANDB_URL = "wandb/url"
 WANDB_SYNC_DIR = "wandb/sync_dir"
+WANDB_FALLBACK = "wandb/fallback"  # why a run that was to be online is offline
 
 Row = dict[str, float]  # one epoch: EPOCH_METRICS to numbers
 Summary = dict[str, float]  # SUMMARY_METRICS to numbers

@@ -94,8 +94,9 @@ def _train(
             return checkpoints.restore(folder, config, context.model, context.corpus.fingerprint)
 
         checkpoint = restore()
+        known = folder.has_run or requeued  # kws sweep resumes a trial that was never started, too
         offline = sweep is not None  # a trial of kws sweep
-        wandb_run = tracker.Tracker(config, run_id, record, resume or requeued, notify, offline)
+        wandb_run = tracker.Tracker(config, run_id, record, known, notify, offline)
         try:
             if wandb_run.config != config:  # the config of an agent or of a resumed run has precedence
                 config = wandb_run.config

@@ -22,7 +22,7 @@ from kws.sweep.review import finished_runs
 from kws.sweep.spec import Sweep, write_copy
 from kws.sweep.storage import Attempt, SharedSweep
 from kws.training.provenance import code_of, current_code, run_identity
-from kws.training.run_folder import is_finished, read_config, read_metric
+from kws.training.run_folder import fallback, is_finished, read_config, read_metric
 
 POLL_S = 0.5
 CLAIM_POLL_S = 2.0  # how often to look for trials that other workers abandoned
@@ -72,6 +72,7 @@ class Engine:
         self.running: list[RunningTrial] = []
         self.outcomes: list[bool] = []  # of the trials that ended here: whether they finished
         self.stopped = ""  # "signal" or "failures"
+        self.fallback = ""  # why trials that were to be online are offline
         self.durations: deque[float] = deque(maxlen=50)  # of trials that finished here, in seconds
         self.held_since: float | None = None  # when a file could not be written, if no trial started since has an epoch
         self.next_claim = 0.0  # when to look for trials to claim, and at the other workers' progress
@@ -159,6 +160,13 @@ class Engine:
                 if isinstance(message, KwsError):
                     trial.failure = message
                     continue
+                if (
+                    not trial.row
+                    and not self.fallback
+                    and (reason := fallback(self.sweep.run_dir / trial.attempt.run_id))
+                ):
+                    self.fallback = reason
+                    self.display.print_line(f"{reason}: trials continue offline; upload them later with: wandb sync")
                 trial.row = message
                 if self.held_since and trial.started > self.held_since:
                     self.held_since = None

@@ -10,13 +10,16 @@ from kws.errors import KwsError
 from kws.sweep.spec import Sweep
 from kws.sweep.storage import SharedSweep
 from kws.training.provenance import Code, code_of, current_code, run_identity
-from kws.training.run_folder import find_run_folders, is_finished, read_config
+from kws.training.run_folder import fallback, find_run_folders, is_finished, read_config
 
 NO_FOLDER, OTHER_DATA, OTHER_CODE = "left without a run folder", "made with other data", "made by other code"
 
 
 def review(sweep: Sweep, shared: SharedSweep, retry_stale: bool = False, compare_data: bool = False) -> list[str]:
-    """Let outdated trials be run again, those made by other code only if `retry_stale`; return a line per reason."""
+    """Let outdated trials be run again, those made by other code only if `retry_stale`; return a line per reason.
+
+    One more line is about trials that W&B did not receive.
+    """
     outdated: dict[str, list[int]] = {NO_FOLDER: [], OTHER_DATA: [], OTHER_CODE: []}
     codes: set[str] = set()
     for trial, attempts in shared.finished().items():
@@ -39,6 +42,9 @@ def review(sweep: Sweep, shared: SharedSweep, retry_stale: bool = False, compare
         were, them = ("trial was", "it") if len(trials) == 1 else ("trials were", "them")
         if trials:
             lines.append(f"{len(trials)} finished {were} {reason}{detail}; {who} runs {them} again")
+    runs = [attempt.user_attrs["run_id"] for attempts in shared.finished().values() for attempt in attempts]
+    if offline := [why for run_id in runs if (why := fallback(sweep.run_dir / run_id))]:
+        lines.append(f"finished trials that are offline: {len(offline)} ({offline[0]}); upload them with: wandb sync")
     return lines
 
 

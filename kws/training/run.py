@@ -112,7 +112,7 @@ class TrainingRun:
         """
         try:
             self.folder.write_config(self.config.as_dict() | record)
-            self.folder.write_summary({"state": "running"})
+            self._write_summary("running", {})
             if self.rows:  # a kill may have come after the checkpoint, before its row and best.pt
                 checkpoints.write(self.folder.best_checkpoint, self.best)
                 self.folder.write_rows(self.rows)
@@ -275,6 +275,8 @@ class TrainingRun:
 
     def _write_summary(self, state: str, summary: Mapping[str, Any]) -> None:
         places = {metrics.WANDB_URL: self.tracker.url, metrics.WANDB_SYNC_DIR: self.tracker.sync_dir}
+        if self.tracker.fallback:
+            places[metrics.WANDB_FALLBACK] = self.tracker.fallback
         self.folder.write_summary({"state": state, **summary, **places})
 
 

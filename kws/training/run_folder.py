@@ -14,7 +14,8 @@ from typing import Any, NamedTuple
 from kws.errors import CannotWrite, KwsError
 from kws.files import lock, write_json, write_text
 from kws.formatting import one_line
-from kws.metrics import EPOCH, EPOCH_METRICS, Row
+from kws.metrics import EPOCH, EPOCH_METRICS, WANDB_FALLBACK, WANDB_SYNC_DIR, Row
+from kws.training.wandb_variables import is_synced
 
 CONFIG = "config.json"
 SUMMARY = "summary.json"
@@ -161,6 +162,16 @@ def is_finished(folder: Path) -> bool:
         return bool(read_summary(folder).get("state") == "finished")
     except KwsError:
         return False
+
+
+def fallback(folder: Path) -> str:
+    """Return why a run that was to be online is offline; "" if it is not, or once it is uploaded."""
+    try:
+        summary = read_summary(folder)
+    except KwsError:
+        return ""
+    synced = is_synced(Path(str(summary.get(WANDB_SYNC_DIR))), folder.name)
+    return "" if synced else str(summary.get(WANDB_FALLBACK, ""))
 
 
 def read_history(folder: Path) -> dict[str, list[float]]:

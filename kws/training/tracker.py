@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import tempfile
 import threading
@@ -19,7 +20,7 @@ from kws.formatting import one_line
 from kws.metrics import Row
 from kws.training import wandb_variables
 from kws.training.run_folder import BEST_CHECKPOINT, LAYERS_HEADER
-from kws.training.wandb_account import OFFLINE, REJECTED, choose_mode, reading, stored_run, wandb_settings
+from kws.training.wandb_account import OFFLINE, choose_mode, reading, rejected, stored_run, wandb_settings
 
 if TYPE_CHECKING:
     import wandb
@@ -42,8 +43,9 @@ class Tracker:
     """One W&B run: init with its fallbacks, one log call per epoch, tables and files, finish.
 
     `config` is the Config after `run.config`: the settings of an agent or a resumed run have precedence. `url` is the
-    run's page, `sync_dir` the folder that `wandb sync` uploads, `epochs` the last epoch that W&B has. Raises KwsError
-    where W&B cannot start or the config is not valid (the W&B run is then marked failed).
+    run's page, `sync_dir` the folder that `wandb sync` uploads, `epochs` the last epoch that W&B has, `fallback` why an
+    online run became an offline one. Raises KwsError where W&B cannot start or the config is not valid (the W&B run is
+    then marked failed).
     """
 
     def __init__(
@@ -57,6 +59,7 @@ class Tracker:
     ) -> None:
         """Start the run; `offline`: unless W&B's variables or settings files say otherwise."""
         self._notify = notify
+        self.fallback = ""
         # For tables and model; W&B's client waits as long for the rest.
         self._patience_s = wandb_variables.finish_timeout() / 2
         mode = choose_mode(offline, notify)
@@ -104,13 +107,14 @@ class Tracker:
         try:
             return wandb.init(**arguments, mode=mode, settings=wandb.Settings(**settings))
         except (wandb.errors.UsageError, ValueError) as error:
-            raise KwsError(REJECTED.format(one_line(error, 200))) from error
+            raise rejected(error) from None
         except OSError as error:
             raise CannotWrite(f"W&B cannot write its log ({error}); set WANDB_DIR to a writable folder") from error
         except wandb.errors.CommError as error:
-            problem = "is unreachable" if "timed out" in str(error).lower() else "refuses the run"
-            reason = f"W&B {problem} ({one_line(error, 200)})"
-            self._notify(f"{reason}: the run continues offline; upload it later with: wandb sync")
+            unreachable = re.search("timed out|deadline|retrying|giving up", str(error), re.IGNORECASE)
+            problem = "is unreachable" if unreachable else "refuses the run"
+            self.fallback = f"W&B {problem} ({one_line(error, 200)})"
+            self._notify(f"{self.fallback}: the run continues offline; upload it later with: wandb sync")
             wandb.teardown()  # the service still holds the run id of the failed attempt
             return wandb.init(**arguments, mode="offline", settings=wandb.Settings(**settings | {"silent": True}))
 
@@ -237,7 +241,7 @@ def _earlier_epochs(run_id: str) -> int:
     """
     last = 0
     for log in Path(wandb_settings().wandb_dir).glob(f"*run-????????_??????-{run_id}"):
-        if log.name.startswith("offline") and not (log / f"run-{run_id}.wandb.synced").exists():
+        if log.name.startswith("offline") and not wandb_variables.is_synced(log, run_id):
             shutil.rmtree(log, ignore_errors=True)
             continue
         with suppress(OSError, ValueError, KeyError):  # a killed run has no summary

@@ -16,8 +16,7 @@ if TYPE_CHECKING:
 
 DEFAULT_PROJECT = "kws"
 OFFLINE = ("offline", "dryrun")
-READ_TIMEOUT_S = 30
-REJECTED = "W&B rejects its settings ({}); check the WANDB_ variables"
+READ_TIMEOUT_S = 10
 
 
 def wandb_settings() -> "wandb.Settings":
@@ -31,7 +30,13 @@ def wandb_settings() -> "wandb.Settings":
     try:
         return wandb.setup().settings
     except (wandb.errors.UsageError, ValueError) as error:
-        raise KwsError(REJECTED.format(one_line(error, 200))) from error
+        raise rejected(error) from None
+
+
+def rejected(error: Exception) -> KwsError:
+    """Return the KwsError for settings that W&B's client rejects. Their values are left out: one may hold a key."""
+    reason = one_line(str(error).partition(" [type=")[0], 200)
+    return KwsError(f"W&B rejects its settings ({reason}); check the WANDB_ variables")
 
 
 def choose_mode(offline: bool, notify: Callable[[str], None]) -> Any:

@@ -1,4 +1,4 @@
-"""W&B's environment variables, and run ids: what is read before W&B's client is imported."""
+"""W&B's environment variables, run ids and logs: what is read before W&B's client is imported."""
 
 import os
 import re
@@ -60,6 +60,11 @@ def check_run_id(run_id: str) -> None:
         raise KwsError(
             f"run id: {one_line(run_id)!r} is not valid; use at most {LONGEST_ID} letters, digits, - _ . (no leading .)"
         )
+
+
+def is_synced(log: Path, run_id: str) -> bool:
+    """Return whether `wandb sync` has uploaded the folder of an offline run's log."""
+    return (log / f"run-{run_id}.wandb.synced").exists()
 
 
 def finish_timeout() -> float:

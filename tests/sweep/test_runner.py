@@ -16,6 +16,7 @@ import pytest
 import soundfile
 import yaml
 from conftest import REPOSITORY, TINY, finish, start
+from doubles.wandb_server import WandbServer
 from helpers.corpus import make_corpus
 from helpers.sweep_runs import (
     SWEEPS,
@@ -136,6 +137,28 @@ def test_a_tilde_is_the_home_in_every_path(work, kws, kws_process, tmp_path, mon
     assert kws("train", "--config=~/no.yaml").err.startswith(f"kws: {tmp_path}/no.yaml: cannot be read")
     assert {"cache", "wandb", "kept", "shared.log", "report"} <= {path.name for path in tmp_path.iterdir()}
     assert list(work.iterdir()) == []
+
+
+def test_trials_that_fall_back_to_offline_are_named_once_by_the_sweep_and_its_status(work):
+    path = write_sweep(work, {"seed": {"values": [0, 1, 2]}})
+    with WandbServer() as server:
+        environment = server.environment(work, WANDB_MODE="online", WANDB_INIT_TIMEOUT="1")
+        server.stop()
+        done = finish(start("sweep", path, "--jobs=3", env=environment))
+        assert done.status == 0, done
+        lines = [line for line in done.out.splitlines() if "offline" in line]
+        assert (
+            len(lines) == 1
+            and lines[0].startswith("W&B is unreachable (")
+            and lines[0].endswith("): trials continue offline; upload them later with: wandb sync")
+        )
+        status = finish(start("sweep", path, "--status", env=environment)).out
+        assert "finished trials that are offline: 3 (W&B is unreachable (" in status
+        server.start()
+        logs = glob.glob("wandb/offline-run-*")
+        subprocess.run([sys.executable, "-m", "wandb", "sync", *logs], check=True, env=environment, capture_output=True)
+        assert "offline" not in finish(start("sweep", path, "--status", env=environment)).out
+        assert [run.state for run in server.runs.values()] == ["finished"] * 3
 
 
 def test_an_invalid_wandb_mode_is_reported_before_anything_runs(work):
