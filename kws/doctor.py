@@ -181,7 +181,9 @@ def _wandb(config: Config) -> Iterator[Check]:
         yield Check("W&B mode", "ok", "offline: runs are recorded here; see wandb leet, kws report and wandb sync")
         return
     if mode == "disabled":
-        yield Check("W&B mode", "warning", "disabled: runs are kept in run_dir only", "unset WANDB_MODE")
+        yield Check(
+            "W&B mode", "warning", "disabled: runs are kept in run_dir only", "wandb online, or unset WANDB_MODE"
+        )
         return
     parts = urlsplit(address)
     host = parts.netloc.rpartition("@")[2]  # without a user and password

@@ -96,7 +96,7 @@ def _train(
         checkpoint = restore()
         known = folder.has_run or requeued  # kws sweep resumes a trial that was never started, too
         offline = sweep is not None  # a trial of kws sweep
-        wandb_run = tracker.Tracker(config, run_id, record, known, notify, offline)
+        wandb_run = tracker.Tracker(config, record, known, offline, notify)
         try:
             if wandb_run.config != config:  # the config of an agent or of a resumed run has precedence
                 config = wandb_run.config

@@ -49,13 +49,7 @@ class Tracker:
     """
 
     def __init__(
-        self,
-        config: Config,
-        run_id: str,
-        record: "Provenance",
-        resume: bool,
-        notify: Callable[[str], None],
-        offline: bool = False,
+        self, config: Config, record: "Provenance", resume: bool, offline: bool, notify: Callable[[str], None]
     ) -> None:
         """Start the run; `offline`: unless W&B's variables or settings files say otherwise."""
         self._notify = notify
@@ -63,10 +57,10 @@ class Tracker:
         # For tables and model; W&B's client waits as long for the rest.
         self._patience_s = wandb_variables.finish_timeout() / 2
         mode = choose_mode(offline, notify)
-        resume = resume and mode != "disabled"
+        resume, run_id = resume and mode != "disabled", record["run_id"]
         self.epochs = _earlier_epochs(run_id) if resume else 0
         self._stored = stored_run(config, run_id) if resume and mode not in OFFLINE else None
-        self._run = self._init(config, run_id, record, resume, mode)
+        self._run = self._init(config, record, resume, mode)
         self._enabled = not self._run.disabled
         self.url = self._run.url if self._enabled and not self._run.offline else None
         self.sync_dir = str(self._run.sync_dir) if self._enabled and self._run.offline else None
@@ -83,23 +77,24 @@ class Tracker:
         self._run.define_metric(metrics.EPOCH, hidden=True)
         self._run.define_metric("*", step_metric=metrics.EPOCH)
 
-    def _init(self, config: Config, run_id: str, record: "Provenance", resume: bool, mode: Any) -> "wandb.Run":
+    def _init(self, config: Config, record: "Provenance", resume: bool, mode: Any) -> "wandb.Run":
         import wandb
 
-        tags = wandb_variables.tags()
         arguments: dict[str, Any] = {
             "project": config.project,
             "entity": config.entity or None,
-            "id": run_id,
+            "id": record["run_id"],
             "config": config.as_dict() | record,
             "resume": "allow" if resume else None,
         }
         if self._stored:  # a person may have changed them
             arguments |= {name: getattr(self._stored, name) for name in ("name", "notes", "group", "tags")}
+            if self._stored.name == _shortened(self._stored.config["run_name"]):
+                arguments["name"] = _shortened(config.run_name)
         elif not self.epochs:
             arguments["name"] = _shortened(os.environ.get("WANDB_NAME") or config.run_name)
             arguments["group"] = _shortened(os.environ.get("WANDB_RUN_GROUP") or config.study)
-            arguments["tags"] = list(dict.fromkeys([config.study, config.data, *tags]))
+            arguments["tags"] = list(dict.fromkeys([config.study, config.data, *wandb_variables.tags()]))
         settings: dict[str, Any] = {"quiet": True, "silent": mode in OFFLINE}
         settings |= {"finish_timeout": self._patience_s, "finish_timeout_raises": True}
         if "WANDB_INIT_TIMEOUT" not in os.environ:
