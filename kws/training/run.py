@@ -68,6 +68,8 @@ def prepare(config: Config, notify: Callable[[str], None] = errors.notify) -> Ru
     corpus = load_labelled(config, notify)
     batches = TrainingBatches(config, corpus, model.features)
     corpus.training.waveforms = torch.empty(0, N_SAMPLES)  # their features are enough, and gigabytes can be freed
+    # The test shows some of these clips; the file that they are mapped from may be truncated before.
+    corpus.testing.waveforms = corpus.testing.waveforms.clone()
     return RunContext(
         device=device,
         corpus=corpus,
