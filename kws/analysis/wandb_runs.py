@@ -92,9 +92,10 @@ def _read_run(run: RunRecord, remote: Any, read_sweep: Callable[[str], Any]) -> 
                 raise KwsError(f"cannot be read: {str(error).removeprefix(f'{folder}/')}") from error
         if not run.history:  # a run of an earlier version, which did not upload metrics.csv
             # scan_history, because run.history() samples 500 rows. Rows without a validation accuracy contain the
-            # tables that are logged once, at the end.
+            # tables that are logged once, at the end. One resumed offline by such a version has its first epochs twice.
             rows = [row for row in remote.scan_history() if row.get(metrics.VAL_ACCURACY) is not None]
-            run.history = run_folder.history(rows, "its history")
+            epochs = {row.get(metrics.EPOCH): row for row in rows}
+            run.history = run_folder.history(list(epochs.values()), "its history")
     checked(run, remote.state, summary.get("error", ""))
 
 

@@ -350,6 +350,8 @@ def test_a_bad_run_on_wandb_is_excluded_with_its_reason_and_runs_are_read_at_onc
     with WandbServer() as server:
         runs = [store(server, make_run(tmp_path / "runs", seed=seed)) for seed in range(20)]
         old = store(server, make_run(tmp_path / "runs", seed=20), files=("predictions.csv", "layers.csv"))
+        rows = [*old.rows[:2], *old.rows]  # such a version repeated epochs when it resumed a run offline
+        old.history = {step: row | {"_step": step} for step, row in enumerate(rows)}
         for run, damage in zip(runs, BAD, strict=False):
             damage(run)
         server.delay = 0.1
