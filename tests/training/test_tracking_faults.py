@@ -281,6 +281,7 @@ def test_a_run_that_is_stopped_on_wandb_ends_as_stopped_and_can_be_resumed(serve
     process.send_signal(signal.SIGINT)  # so does W&B's client, within 15 s
     printed = process.communicate(timeout=60)[0]
     assert process.returncode == 1 and "Traceback" not in printed, printed
+    server.fail(share=0)
     assert (server.runs["button"].state, server.runs["button"].preempting) == ("killed", False)
     assert training.read(folder / "runs" / "button", "summary.json")["state"] == "stopped"
     epochs = len(training.rows(folder / "runs" / "button")) + 1
