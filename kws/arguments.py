@@ -35,7 +35,7 @@ def parser() -> argparse.ArgumentParser:
     data.add_argument("--speaker_from", help="own recordings: pattern for the speaker in a file's name; see kws train")
     archive = "use this speech_commands_v0.02.tar.gz instead of the network"
     test_set = "download the official test set of the twelve-label task, for runs with _unknown_ or _silence_"
-    data.add_argument("--test-set", action="store_true", help=test_set)
+    data.add_argument("--test-set", action="store_true", default=None, help=test_set)
     data.add_argument("--archive", type=PATH, metavar="FILE", help=archive)
     data.add_argument("--synthetic", action="store_true", help="generate a synthetic corpus with espeak-ng instead")
     data.add_argument("--clips", type=int, help="synthetic: number of clips (default: 4368)")

@@ -65,8 +65,9 @@ def _data(options: argparse.Namespace) -> int:
     settings |= {"data": "synthetic"} if options.synthetic else {}
     settings |= {"speaker_from": options.speaker_from} if options.speaker_from is not None else {}
     config = resolve(("kws data", settings))
-    for name, is_synthetic in (("archive", False), ("clips", True), ("seed", True), ("unknown_words", True)):
-        if getattr(options, name) is not None and is_synthetic != options.synthetic:
+    only = {"archive": False, "test-set": False, "clips": True, "seed": True, "unknown_words": True}
+    for name, is_synthetic in only.items():
+        if getattr(options, name.replace("-", "_")) is not None and is_synthetic != options.synthetic:
             raise KwsError(f"--{name}: is for {'--synthetic' if is_synthetic else 'the real data'}; leave it out")
     if options.synthetic:
         from kws.data.synthetic.corpus import generate

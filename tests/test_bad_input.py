@@ -171,6 +171,7 @@ COMMANDS = (
     ("data --words=yes", "kws data: words is 'yes', " + NOT_WORDS),
     ("sweep", "the following arguments are required: SWEEP.yaml; see kws sweep --help"),
     ("data --clips=9", "--clips: is for --synthetic; leave it out"),
+    ("data --synthetic --test-set", "--test-set: is for the real data; leave it out"),
     ("data --synthetic --archive=x", "--archive: is for the real data; leave it out"),
     ("sweep missing.yaml", "missing.yaml: cannot be read (No such file or directory); give the path of a YAML file"),
     ("sweep text.txt", "text.txt: contains a str, not KEY: VALUE lines"),

@@ -164,7 +164,7 @@ def _highest(mean: float, error: float, discordant: float, df: float) -> float:
         slope = 0.0
     half = spread / discordant / 2
     reach = half * slope + math.sqrt((half * slope) ** 2 + spread)
-    if reach > discordant:  # then it cannot be but that most of them are in favour of one side
+    if reach > discordant:  # then most of them must favour one side
         reach = half + math.sqrt(max(0.0, half**2 + spread * slope))
     return min(1.0, mean + reach)
 

@@ -11,9 +11,9 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from kws.config import SILENCE, Config
+from kws.config import SILENCE, UNKNOWN, Config
 from kws.data.audio import N_SAMPLES, pad, read_clip
-from kws.data.clips import NOISE_FOLDER, SPLITS, word_of
+from kws.data.clips import NOISE_FOLDER, SPLITS, speaker, word_of
 from kws.data.corpus import Corpus, Notify, Split, load
 from kws.data.layout import dataset_folder, read_marker
 from kws.data.splits import resplit
@@ -41,7 +41,7 @@ def load_labelled(config: Config, notify: Notify = lambda line: None, keep: bool
     """
     corpus = load(config.data_dir, config.data, config.words, notify, keep, config.speaker_from, others=config.unknown)
     if config.resplit:
-        corpus = resplit(corpus, config.labels[: len(config.words) + config.unknown], config.seed)
+        corpus = resplit(corpus, config.words, config.seed)
     if config.unknown:
         corpus = _with_unknown(config, corpus, notify)
     if config.silence:
@@ -68,10 +68,15 @@ def _with_unknown(config: Config, corpus: Corpus, notify: Notify) -> Corpus:
             f"unknown: {corpus.folder} has no words other than {', '.join(config.words)}; add recordings of others, or "
             f"run: {_synthetic_command(config)}, and add --unknown_synthetic=true"
         )
-    words = sorted({clip.word for clip in others["validation"]}, key=lambda word: _hash(f"{_seed(config)} {word}"))
+    seed = config.seed if config.resplit else ""
+    words = sorted({clip.word for clip in others["validation"]}, key=lambda word: _hash(f"{seed} {word}"))
     held_out = words[: max(1, round(HELD_OUT_WORDS * len(words)))] if len(words) >= FEWEST_WORDS else []
     if not held_out:
-        notify(f"unknown: with {len(words)} other words, validation cannot have words that training never has")
+        found = f"only {', '.join(words)}" if words else "no recording"
+        notify(
+            f"unknown: validation needs {FEWEST_WORDS} other words to have one that training lacks, and there is "
+            f"{found}; its accuracy will be too optimistic"
+        )
     made: dict[str, Any] = {}
     for name, split in splits.items():
         keywords = [clip for clip in _clips(split) if clip.label < label]
@@ -118,11 +123,10 @@ def _with_silence(config: Config, corpus: Corpus) -> Corpus:
             )
         number = round(int((split.labels < len(config.words)).sum()) / len(config.words))
         generator = torch.Generator().manual_seed(config.seed if name == "training" else 0)
+        lengths = torch.tensor([float(len(part)) for part in long])  # a second of any recording is equally likely
         silence = []
         for n in range(number):
-            part = long[
-                int(torch.multinomial(torch.tensor([float(len(part)) for part in long]), 1, generator=generator))
-            ]
+            part = long[int(torch.multinomial(lengths, 1, generator=generator))]
             start = int(torch.randint(len(part) - N_SAMPLES + 1, (1,), generator=generator))
             level, is_digital = torch.rand(2, generator=generator).tolist()
             samples = (part[start : start + N_SAMPLES] * (0.0 if is_digital < DIGITAL_SILENCE else level)).short()
@@ -133,7 +137,11 @@ def _with_silence(config: Config, corpus: Corpus) -> Corpus:
 
 @cache  # a sweep's fork server reads them once for all trials
 def _official_test_set(folder: Path, labels: tuple[str, ...]) -> tuple[Split, str] | None:
-    """Return the clips of the labels in the official test set and a hash of them, None if it lacks a label."""
+    """Return the clips of the labels in the official test set and a hash of them, None if it lacks a label.
+
+    There, names of other words' clips have the word in front: bird_0a2b400e_nohash_0.wav.wav. Here they are
+    _unknown_/bird/0a2b400e_nohash_0.wav, so that word and speaker are found as in all other clips.
+    """
     if not all((folder / label).is_dir() for label in labels):
         return None
     digest, clips = hashlib.sha256(), []
@@ -141,7 +149,9 @@ def _official_test_set(folder: Path, labels: tuple[str, ...]) -> tuple[Split, st
         for path in sorted((folder / label).glob("[!._]*.wav")):
             samples = pad(torch.from_numpy(read_clip(path)))
             digest.update(samples.numpy().data)
-            clips.append(_Clip(samples, number, f"{label}/{path.name}", path.name.partition("_nohash_")[0]))
+            name = path.name.replace(".wav.wav", ".wav")
+            clip = f"{label}/{name.replace('_', '/', 1) if label == UNKNOWN else name}"
+            clips.append(_Clip(samples, number, clip, speaker(clip)))
     return _split(clips), digest.hexdigest()
 
 
@@ -166,10 +176,6 @@ def _clips(split: Split) -> Iterator[_Clip]:
 def _split(clips: Sequence[_Clip]) -> Split:
     samples, labels, paths, speakers = zip(*clips, strict=True)
     return Split(torch.stack(samples), torch.tensor(labels, dtype=torch.float32), list(paths), list(speakers))
-
-
-def _seed(config: Config) -> str:
-    return str(config.seed) if config.resplit else ""
 
 
 def _hash(text: str) -> str:

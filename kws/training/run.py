@@ -255,7 +255,8 @@ class TrainingRun:
         if len(labels) == 2:
             return {}
         recall = {metrics.recall(label): share for label, share in zip(labels, test.recall, strict=True)}
-        return {metrics.TEST_F1: test.f1_macro} | recall
+        known = {name: share for name, share in recall.items() if not math.isnan(share)}  # labels with test clips
+        return {metrics.TEST_F1: test.f1_macro} | known
 
     def _send_results(self, test: Evaluation, costs: complexity.Complexity) -> None:
         """Send the results of the test to W&B, which may take minutes."""

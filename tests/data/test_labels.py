@@ -76,7 +76,10 @@ def test_with_too_few_other_words_none_is_held_out_and_a_notice_says_so(tmp_path
     notices = []
     corpus = labelled(tmp_path, notices.append)
     assert words_of(corpus.training) == words_of(corpus.validation) == {"bed"} and corpus.held_out_words == []
-    assert notices[-1] == "unknown: with 1 other words, validation cannot have words that training never has"
+    assert notices[-1] == (
+        "unknown: validation needs 3 other words to have one that training lacks, and there is only bed; "
+        "its accuracy will be too optimistic"
+    )
 
 
 def test_each_epoch_draws_other_words_of_its_own(root):
@@ -124,8 +127,9 @@ def test_the_official_test_set_replaces_the_test_split_if_it_has_all_labels(root
     official = labelled(tmp_path)
     assert official.test_set == "official" and official.fingerprint != lists.fingerprint
     assert official.testing.clips == [
-        "no/a_nohash_0.wav", "yes/a_nohash_0.wav", "_unknown_/dog_a_nohash_0.wav.wav", "_silence_/0.wav"
+        "no/a_nohash_0.wav", "yes/a_nohash_0.wav", "_unknown_/dog/a_nohash_0.wav", "_silence_/0.wav"
     ]  # fmt: skip
+    assert official.testing.speaker_of == ["a", "a", "a", ""]  # the dog's, too
     assert labelled(tmp_path, resplit=True).test_set == "lists"
     assert labelled(tmp_path, unknown=False, silence=False).test_set == "lists"
 

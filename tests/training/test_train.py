@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 from conftest import REPOSITORY, TINY, snapshot
+from helpers.corpus import make_corpus
 
 from kws.config import SETTINGS, resolve
 from kws.data.corpus import load
@@ -255,6 +256,19 @@ def test_it_learns(kws, work, data_dir):
 
 
 # --- W&B's modes ---
+
+
+def test_a_label_without_test_clips_has_no_recall(kws, work, tmp_path, monkeypatch, fresh_wandb):
+    """As with synthetic unknown words, recordings of the keywords alone, and no official test set."""
+    monkeypatch.setenv("WANDB_MODE", "disabled")
+    make_corpus(tmp_path / "data")
+    synthetic = make_corpus(tmp_path / "data", "speech_commands_synthetic_unknown", words=("note", "yet"))
+    (synthetic / ".kws-complete").write_text('{"words": ["note", "yet"], "clips": {"note": 48, "yet": 48}}')
+    done = kws("train", *TINY, "--epochs=1", "--unknown", "--unknown_synthetic", f"--data_dir={tmp_path / 'data'}")
+    assert (done.status, len(done.notices)) == (0, 1) and "there is no recording" in done.notices[0]
+    summary = read(only_run(work), "summary.json")
+    assert {name for name in summary if "recall" in name} == {"test/recall/no", "test/recall/yes"}
+    assert 0 <= summary["test/f1_macro"] <= 1
 
 
 def test_disabled_mode_writes_no_log_but_the_same_run_folder(kws, work, data_dir, monkeypatch, fresh_wandb):
