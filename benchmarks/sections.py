@@ -10,7 +10,8 @@ from statistics import median
 from benchmarks.loops import FRONT_END, NETWORK, NETWORK_S, PARTS, PRODUCT
 from benchmarks.measure import Bench, Finished, Forms
 from kws.config import Config
-from kws.data.layout import FOLDERS, LISTS, NOISE_FOLDER
+from kws.data.clips import LISTS, NOISE_FOLDER
+from kws.data.layout import FOLDERS
 from kws.errors import notify
 from kws.training.run_folder import SUMMARY
 

@@ -13,8 +13,9 @@ from typing import Any
 
 from kws.arguments import parser
 from kws.config import Config, parse_flags, recorded, resolve
-from kws.errors import KwsError, notify
+from kws.errors import PATH_FAULTS, KwsError, notify
 from kws.files import read_yaml, write_text
+from kws.formatting import one_line
 
 WANDB_FOLDERS = ("WANDB_DIR", "WANDB_CACHE_DIR", "WANDB_CONFIG_DIR", "WANDB_DATA_DIR", "WANDB_ARTIFACT_DIR")
 CLIPS_PER_UNKNOWN_WORD = 40
@@ -49,6 +50,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         # Whoever read our output has gone (kws … | head). Python must not flush into the pipe again at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 141
+    except OSError as error:
+        if error.errno not in PATH_FAULTS:
+            raise
+        notify(f"{one_line(error.filename)}: cannot be read or written ({error.strerror}); give another path")
+        return 2
 
 
 def _encode(error: UnicodeError) -> tuple[bytes, int]:

@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, Literal
 from urllib.parse import urlsplit, urlunsplit
 
 from kws import __version__
-from kws.config import Config
+from kws.config import SETTINGS, Config
 from kws.data.clips import Listing
-from kws.data.layout import FOLDERS, diagnose, locate
+from kws.data.layout import diagnose, locate
 from kws.errors import KwsError
 from kws.formatting import one_line
 from kws.machine import usable_cpus
@@ -128,7 +128,7 @@ def _device(config: Config) -> Iterator[Check]:
 
 
 def _data(config: Config) -> Iterator[Check]:
-    for data in FOLDERS:
+    for data in SETTINGS["data"].metadata["choices"]:
         folder = locate(config.data_dir, data, config.words)
         found = diagnose(folder, config.words)
         wanted = data == config.data

@@ -7,6 +7,7 @@ DISK_FAULTS = (
     errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.ENOENT, errno.ENOTDIR, errno.EIO,
     errno.ESTALE,
 )  # fmt: skip
+PATH_FAULTS = (errno.ENAMETOOLONG, errno.ELOOP, errno.EACCES, errno.EPERM)  # of a path that was given
 
 
 class KwsError(Exception):

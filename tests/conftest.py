@@ -22,7 +22,9 @@ TINY = ("--channels=8", "--epochs=2", "--batch_size=16")  # a run of a second
 REPOSITORY = Path(__file__).resolve().parent.parent
 
 # How long an example takes is the machine's business, and its other work's.
-settings.register_profile("patient", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.register_profile(
+    "patient", deadline=None, derandomize="CI" in os.environ, suppress_health_check=[HealthCheck.too_slow]
+)
 settings.load_profile("patient")
 # A shell's background job ignores Ctrl-C, and so would every process that the tests start and interrupt.
 signal.signal(signal.SIGINT, signal.default_int_handler)

@@ -221,6 +221,21 @@ def test_commands(kws, work, arguments, line):
     assert_refused(kws, work, line, *arguments.split())
 
 
+@pytest.mark.parametrize(
+    "command",
+    [
+        "report {}/{}", "predict x.wav --model {}", "demo {}", "listen --model {}", "export {} --out x.onnx",
+        "train --data_dir={}", "train --config {}", "data --root {}", "sweep {}",
+        "sweep good.yaml --status --storage {}",
+    ],
+)  # fmt: skip
+def test_a_path_longer_than_any_file_name(kws, work, command):
+    (work / "good.yaml").write_text(FILES["good.yaml"])
+    done = kws(*command.format(*["x" * 300] * 2).split())
+    assert (done.status, done.out, len(done.notices)) == (2, "", 1)
+    assert "(File name too long); " in done.notices[0]
+
+
 def test_an_unknown_command(kws, work):
     done = kws("trian")
     assert (done.status, done.out, len(done.notices)) == (2, "", 1)

@@ -76,6 +76,7 @@ def test_a_working_environment(tmp_path, examine):
     assert {"kws", "torch", "torchaudio", "wandb", "ptflops", "torchaudio import", "device"} < set(checks)
     assert checks["threads"][1].startswith("1 of ")
     assert checks["data speech_commands"][1] == f"48 no, 48 yes in {folder}"
+    assert {name for name in checks if name.startswith("data ")} == {"data speech_commands", "data synthetic"}
     assert checks["data synthetic"][1].startswith(f"none in {folder.parents[1]}; only --data=synthetic needs it")
     assert checks["run_dir"][1].startswith(f"{tmp_path}/runs, ") and not (tmp_path / "runs").exists()
     assert checks["cache"][1].startswith(f"{tmp_path}/.cache/kws, ") and not (tmp_path / ".cache/kws").exists()

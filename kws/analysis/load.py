@@ -1,5 +1,6 @@
 """Reading runs from run folders and from W&B; every excluded run is named with its reason."""
 
+import os
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
@@ -27,7 +28,7 @@ def load(sources: Sequence[str | Path] = ("runs",), progress: Progress = lambda 
         found: Iterable[RunRecord | Excluded]
         if path := wandb_path(source):
             found = read_project(*path, progress)
-        elif str(source).strip() and Path(source).is_dir():
+        elif str(source).strip() and os.path.isdir(source):
             found = _read_folder(Path(source), progress)
         else:
             raise KwsError(f"{source}: is neither a folder nor ENTITY/PROJECT on W&B; run kws sweep or kws train first")
@@ -100,7 +101,7 @@ def _read_run(folder: Path) -> RunRecord | Excluded:
         run.summary = finite_numbers(summary)
         run.read_files(folder)
         path = sweep_file(folder.parent, Path(run.sweep_id).name)
-        run.read_sweep((lambda: read_yaml(path)) if run.sweep_id and path.is_file() else None)
+        run.read_sweep((lambda: read_yaml(path)) if run.sweep_id and os.path.isfile(path) else None)
     except KwsError as error:
         run.problem = f"cannot be read: {one_line(error, 200)}"
         return run

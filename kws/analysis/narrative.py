@@ -1,6 +1,7 @@
 """The sentences of a report: the answer to a study's question and its conclusions, made from the numbers."""
 
 import math
+import os
 import shlex
 from pathlib import Path
 
@@ -112,7 +113,7 @@ def _needs(study: Study) -> str:
 def _sweep_path(study: Study) -> str:
     """Return the sweep file as it was run, if it is on this machine."""
     paths = (sweep_file(Path(run.where).parent, run.sweep_id) for run in study.runs if run.sweep_id)
-    return next((shlex.quote(str(path)) for path in paths if path.is_file()), "SWEEP.yaml")
+    return next((shlex.quote(str(path)) for path in paths if os.path.isfile(path)), "SWEEP.yaml")
 
 
 def _has_highest(study: Study) -> str:

@@ -1,5 +1,6 @@
 """Reading runs from W&B."""
 
+import os
 import re
 import tempfile
 import time
@@ -39,7 +40,7 @@ def read_project(entity: str, project: str, sweep_id: str | None, progress: Prog
 
     path = "/".join(filter(None, (entity, project, sweep_id)))
     if problem := access_problem():
-        here = "the folder of this name has no run" if Path(path).is_dir() else "there is no folder of this name either"
+        here = "the folder of this name has no run" if os.path.isdir(path) else "there is no folder of this name either"
         raise KwsError(f"W&B {path}: {problem} ({here})")
 
     def connect() -> Any:

@@ -8,8 +8,8 @@ from torch import Tensor
 
 from kws.config import Config
 from kws.data.audio import N_SAMPLES, SAMPLE_RATE, to_float
+from kws.data.clips import NOISE_FOLDER
 from kws.data.corpus import Corpus
-from kws.data.layout import NOISE_FOLDER
 from kws.errors import KwsError
 from kws.machine import memory
 

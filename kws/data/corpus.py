@@ -7,7 +7,7 @@ import os
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from itertools import accumulate, combinations, pairwise
+from itertools import accumulate, pairwise
 from pathlib import Path
 from typing import Any, BinaryIO, TypedDict
 from unicodedata import normalize
@@ -18,26 +18,13 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from kws.data.audio import LONGEST_NOISE_S, N_SAMPLES, pad, read_audio, read_clip, to_float
-from kws.data.clips import (
-    NOISE_FOLDER,
-    SPEAKER,
-    Listing,
-    Splits,
-    list_folder,
-    list_paths,
-    official_split,
-    some,
-    split_clips,
-    word_folders,
-    word_of,
-)
-from kws.data.layout import CLIPS, FOLDERS, OFFICIAL_NAME, find, fix_command
+from kws.data.clips import NOISE_FOLDER, SPEAKER, Listing, list_folder, list_paths, split_clips, word_folders, word_of
+from kws.data.layout import FOLDERS, corpus_name, find, verify_splits
 from kws.data.torchaudio_import import torchaudio
 from kws.errors import KwsError
 from kws.files import write_atomically
 from kws.formatting import one_line
 
-SPEECH_COMMANDS = FOLDERS["speech_commands"]
 CACHE_FORMAT = 5
 LENGTH_BYTES = 8  # of the size of the JSON text at the end of a cache
 
@@ -57,7 +44,11 @@ class SpeechCommandsWords(torchaudio.datasets.SPEECHCOMMANDS):  # type: ignore[m
     _walker: list[str]
 
     def __init__(
-        self, root: str | Path, subset: str, words: Sequence[str] = ("no", "yes"), folder: str = SPEECH_COMMANDS
+        self,
+        root: str | Path,
+        subset: str,
+        words: Sequence[str] = ("no", "yes"),
+        folder: str = FOLDERS["speech_commands"],
     ) -> None:
         super().__init__(os.path.abspath(root), url=folder)
         place = Path(self._path)
@@ -233,7 +224,7 @@ def _write_samples(
         return True
 
     splits = split_clips(folder, listing.clips, words, speaker_from)
-    _verify(splits, folder, words)
+    verify_splits(splits, folder, words)
     for name, clips in splits.clips.items():
         digest.update(normalize("NFC", "\n".join([name, *clips, ""])).encode(errors="surrogateescape"))
         splits.clips[name] = [clip for clip in clips if copy(clip, read_clip, N_SAMPLES)]
@@ -246,7 +237,7 @@ def _write_samples(
     if left_out:
         reasons = [f"{reason} ({len(paths):,}, such as {one_line(paths[0])})" for reason, paths in left_out.items()]
         notices = ["; ".join([*notices, f"{sum(map(len, left_out.values())):,} files left out: {', '.join(reasons)}"])]
-        _verify(splits, folder, words, notices[0])
+        verify_splits(splits, folder, words, notices[0])
     unknown = [clip for clips in splits.clips.values() for clip in clips if not splits.speakers[clip]]
     if unknown:
         notices.append(
@@ -261,41 +252,10 @@ def _write_samples(
         "clips": splits.clips,
         "speakers": splits.speakers,
         "fingerprint": digest.hexdigest()[:16],
-        "name": _name(folder, splits),
+        "name": corpus_name(folder, splits),
         "noise_lengths": [(end - start) // 2 for start, end in pairwise(ends)],
         "notices": notices,
     }
-
-
-def _name(folder: Path, splits: Splits) -> str:
-    """Return what the recordings are: Speech Commands only where words, names of clips and splits are its own."""
-    if folder.name == FOLDERS["synthetic"]:
-        return "synthetic speech (espeak-ng)"
-    official = splits.given and all(
-        word_of(clip) in CLIPS and OFFICIAL_NAME.fullmatch(clip.rpartition("/")[2])
-        and official_split(splits.speakers[clip]) == name
-        for name, clips in splits.clips.items()
-        for clip in clips
-    )  # fmt: skip
-    version = " v0.02" if folder.name == SPEECH_COMMANDS else ""
-    return f"Speech Commands{version}" if official else f"recordings in {one_line(folder.name)}"
-
-
-def _verify(splits: Splits, folder: Path, words: Sequence[str], reason: str = "") -> None:
-    """Raise KwsError where a split has no clip of a word, or two splits have clips of one speaker."""
-    for name, clips in splits.clips.items():
-        absent = [word for word in words if word not in {*map(word_of, clips)}]
-        if absent:
-            official = {*words} <= {*CLIPS} and folder.name in FOLDERS.values()
-            own = "add recordings of more speakers, or split by file: --speaker_from=.+"
-            fix = reason or (f"run: {fix_command(folder, words)}" if official else own)
-            raise KwsError(f"data: {folder} has no {name} clip of {absent[0]!r}; {fix}")
-    for (first, a), (second, b) in combinations(splits.clips.items(), 2):
-        both = {splits.speakers[clip] for clip in a} & {splits.speakers[clip] for clip in b} - {""}
-        if both:
-            files = some([clip for clip in a + b if splits.speakers[clip] in both])
-            where = f"in {first} and {second}: {files}"
-            raise KwsError(f"data: {len(both)} speakers appear {where}; correct the lists of {folder}")
 
 
 def _cache_path(folder: Path, words: Sequence[str]) -> Path:

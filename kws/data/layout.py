@@ -5,20 +5,36 @@ import os
 import re
 import shutil
 from collections.abc import Callable, Sequence
+from itertools import combinations
 from pathlib import Path
 from shlex import quote
 from typing import TypedDict
 
 from kws.config import SPEECH_COMMANDS_WORDS, suggestion
-from kws.data.clips import LISTS, Listing, clip_name, list_folder, list_paths, read_list, word_folders, word_of
-from kws.data.clips import NOISE_FOLDER as NOISE_FOLDER
+from kws.data.clips import (
+    LISTS,
+    NOISE_FOLDER,
+    Listing,
+    Splits,
+    clip_name,
+    list_folder,
+    list_paths,
+    official_split,
+    read_list,
+    some,
+    word_folders,
+    word_of,
+)  # fmt: skip
 from kws.errors import KwsError
 from kws.files import lock, write_json
 from kws.formatting import one_line
 
-FOLDERS = {"speech_commands": "speech_commands_v0.02", "synthetic": "speech_commands_synthetic"}
-FOLDERS["test_set"] = "speech_commands_test_set_v0.02"  # of the twelve-label task
-FOLDERS["synthetic_unknown"] = "speech_commands_synthetic_unknown"  # words that train _unknown_
+FOLDERS = {
+    "speech_commands": "speech_commands_v0.02",
+    "test_set": "speech_commands_test_set_v0.02",  # of the twelve-label task
+    "synthetic": "speech_commands_synthetic",
+    "synthetic_unknown": "speech_commands_synthetic_unknown",  # words that train _unknown_
+}
 LIST_LINES = (9981, 11005)  # of the full set's lists
 MARKER = ".kws-complete"  # written last: a folder without it was made by others
 # Clips of each word in the full set; 105,829 in all (P. Warden, arXiv:1804.03209, and a count of yes and no).
@@ -183,6 +199,37 @@ def find_problem(folder: Path, words: Sequence[str], marker: Marker | None, list
     if (full or marker) and not listing.words[NOISE_FOLDER]:
         return f"there is no recording in {NOISE_FOLDER}"
     return None
+
+
+def corpus_name(folder: Path, splits: Splits) -> str:
+    """Return what the recordings are: Speech Commands only where words, names of clips and splits are its own."""
+    if folder.name == FOLDERS["synthetic"]:
+        return "synthetic speech (espeak-ng)"
+    official = splits.given and all(
+        word_of(clip) in CLIPS and OFFICIAL_NAME.fullmatch(clip.rpartition("/")[2])
+        and official_split(splits.speakers[clip]) == name
+        for name, clips in splits.clips.items()
+        for clip in clips
+    )  # fmt: skip
+    version = " v0.02" if folder.name == FOLDERS["speech_commands"] else ""
+    return f"Speech Commands{version}" if official else f"recordings in {one_line(folder.name)}"
+
+
+def verify_splits(splits: Splits, folder: Path, words: Sequence[str], reason: str = "") -> None:
+    """Raise KwsError where a split has no clip of a word, or two splits have clips of one speaker."""
+    for name, clips in splits.clips.items():
+        absent = [word for word in words if word not in {*map(word_of, clips)}]
+        if absent:
+            official = {*words} <= {*CLIPS} and folder.name in FOLDERS.values()
+            own = "add recordings of more speakers, or split by file: --speaker_from=.+"
+            fix = reason or (f"run: {fix_command(folder, words)}" if official else own)
+            raise KwsError(f"data: {folder} has no {name} clip of {absent[0]!r}; {fix}")
+    for (first, a), (second, b) in combinations(splits.clips.items(), 2):
+        both = {splits.speakers[clip] for clip in a} & {splits.speakers[clip] for clip in b} - {""}
+        if both:
+            files = some([clip for clip in a + b if splits.speakers[clip] in both])
+            where = f"in {first} and {second}: {files}"
+            raise KwsError(f"data: {len(both)} speakers appear {where}; correct the lists of {folder}")
 
 
 def fix_command(folder: Path, words: Sequence[str]) -> str:

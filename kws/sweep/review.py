@@ -1,5 +1,6 @@
 """Finds the finished trials whose results no longer fit (other code or data, no run folder), and runs that do."""
 
+import os
 import platform
 from collections.abc import Mapping
 from contextlib import suppress
@@ -51,7 +52,7 @@ def review(sweep: Sweep, shared: SharedSweep, retry_stale: bool = False, compare
 def _has_folder(sweep: Sweep, record: Mapping[str, Any]) -> bool:
     """Whether the run folder of an attempt exists; the record of another host is trusted."""
     places = (sweep.run_dir, Path(record["run_dir"]))
-    return record["host"] != platform.node() or any((place / record["run_id"]).is_dir() for place in places)
+    return record["host"] != platform.node() or any(os.path.isdir(place / record["run_id"]) for place in places)
 
 
 def finished_runs(run_dir: Path) -> dict[tuple[object, ...], dict[str, str]]:

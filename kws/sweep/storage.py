@@ -207,7 +207,7 @@ class SharedSweep:
             overrides = self.sweep.overrides(trial)
         run_id = last.user_attrs["run_id"] if last else ""
         ended = last is None or last.state is OptunaState.COMPLETE or last.user_attrs.get("fresh")
-        if ended or not (self.sweep.run_dir / run_id).is_dir():  # the run of an unreachable folder cannot be resumed
+        if ended or not os.path.isdir(self.sweep.run_dir / run_id):  # without its folder it cannot be resumed
             run_id = secrets.token_hex(4)
         template = optuna.trial.create_trial(
             state=OptunaState.RUNNING,

@@ -102,6 +102,14 @@ def test_any_value_of_any_type_in_a_json_file_leaves_a_report_of_the_other_runs(
     damage(runs, data.draw(st.sampled_from(["config.json", "summary.json", "sweep.yaml"])), change)
 
 
+@pytest.mark.parametrize("sweep_id", ["9" * 400, "\0", "s" * 300 + "/" + "t" * 300, "../" * 2000])
+def test_a_sweep_id_that_no_file_can_have_is_a_sweep_without_a_file(runs, sweep_id):
+    def change(content):
+        return json.dumps(json.loads(content) | {"sweep_id": sweep_id}).encode()
+
+    assert damage(runs, "config.json", change).excluded == []
+
+
 def test_the_sweep_is_that_of_the_newest_run_and_no_file_of_another_place(tmp_path):
     for seed, question in enumerate(("Old?", "New?")):
         record = {"sweep_id": "s", "sweep": SWEEP | {"description": question}}
