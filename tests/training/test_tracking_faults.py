@@ -152,16 +152,17 @@ def test_a_run_whose_server_stops_waits_once_for_all_uploads_and_is_completed_by
     assert run.state == "finished" and run.gaps == []
 
 
-@pytest.mark.parametrize("number", (signal.SIGINT, signal.SIGTERM))
-def test_a_result_is_recorded_before_it_is_uploaded_and_a_signal_ends_the_waiting(server, folder, number):
-    run_id = number.name
+@pytest.mark.parametrize("signals", ("SIGINT", "SIGTERM", "SIGINT SIGINT"))
+def test_a_result_is_recorded_before_it_is_uploaded_and_a_signal_ends_the_waiting(server, folder, signals):
+    run_id = signals.replace(" ", "-")
     process = training.start(server, folder, "--epochs=10", WANDB_RUN_ID=run_id)
     run_folder = folder / "runs" / run_id
     training.wait_for_epochs(run_folder, 1, process)
     server.stop()  # W&B's client would wait for two minutes
     training.wait_for(lambda: training.read(run_folder, "summary.json")["state"] == "finished", process)
-    time.sleep(0.5)  # until it waits
-    process.send_signal(number)
+    for name in signals.split():
+        time.sleep(0.5)  # until it waits
+        process.send_signal(signal.Signals[name])
     sent = time.monotonic()
     printed = process.communicate(timeout=60)[0]
     assert process.returncode == 0 and time.monotonic() - sent < 15 and "Traceback" not in printed, printed
