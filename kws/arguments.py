@@ -104,6 +104,8 @@ def parser() -> argparse.ArgumentParser:
     listen.add_argument("files", nargs="*", type=PATH, metavar="FILE", help=files)
     threshold = f"smoothed probability at which a keyword is detected (default: {THRESHOLD})"
     listen.add_argument("--threshold", type=float, default=THRESHOLD, metavar="P", help=threshold)
+    evaluate = "print misses and false alarms per hour; the file names the keywords said: columns file, time, label"
+    listen.add_argument("--evaluate", type=PATH, metavar="LABELS.csv", help=evaluate)
     listen.add_argument("--json", action="store_true", help="print one JSON object per line")
     for one in (predict, listen):
         one.add_argument("--model", type=PATH, required=True, metavar="RUN", help="a run id, a run folder or a best.pt")

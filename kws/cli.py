@@ -9,13 +9,16 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from io import TextIOWrapper
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from kws.arguments import parser
 from kws.config import Config, parse_flags, recorded, resolve
 from kws.errors import PATH_FAULTS, KwsError, notify
 from kws.files import read_yaml, write_text
 from kws.formatting import one_line
+
+if TYPE_CHECKING:
+    from kws.inference.predict import Predictor
 
 WANDB_FOLDERS = ("WANDB_DIR", "WANDB_CACHE_DIR", "WANDB_CONFIG_DIR", "WANDB_DATA_DIR", "WANDB_ARTIFACT_DIR")
 CLIPS_PER_UNKNOWN_WORD = 40
@@ -249,7 +252,7 @@ def _demo(options: argparse.Namespace) -> int:
 
 def _listen(options: argparse.Namespace) -> int:
     from kws.config import SILENCE, UNKNOWN
-    from kws.inference.listen import detections, microphone
+    from kws.inference.listen import detect, microphone, moments
     from kws.inference.predict import Predictor
     from kws.inference.recording import read_blocks, shown
     from kws.terminal import tables
@@ -260,12 +263,14 @@ def _listen(options: argparse.Namespace) -> int:
     if missing := [label for label in (UNKNOWN, SILENCE) if label not in predictor.labels]:
         wanted = " ".join(f"--{label.strip('_')}=true" for label in missing)
         notify(f"the model has no label {' or '.join(missing)}: other sounds are keywords to it; train with {wanted}")
+    if options.evaluate:
+        return _evaluate(options, predictor)
     status = 0
     for file in options.files or ["microphone"]:
         notices: list[str] = []
         blocks = read_blocks(file, notices, is_live=True) if options.files else microphone()
         try:
-            for detection in detections(predictor, blocks, options.threshold):
+            for detection in detect(moments(predictor, blocks), options.threshold):
                 tables.detection(file, detection, options.json)
         except KwsError as error:
             status = 2
@@ -273,6 +278,17 @@ def _listen(options: argparse.Namespace) -> int:
         for notice in notices:
             notify(f"{shown(file)}: {notice}")
     return status
+
+
+def _evaluate(options: argparse.Namespace, predictor: "Predictor") -> int:
+    from kws.inference import rates
+    from kws.terminal import tables
+
+    if not options.files:
+        raise KwsError("--evaluate: needs the recordings whose keywords the file names; give them")
+    heard = rates.hear_files(predictor, options.files, options.evaluate, notify)
+    tables.rates(rates.curve(heard, [*rates.THRESHOLDS, options.threshold]), options.threshold, options.json)
+    return 0
 
 
 def _doctor(options: argparse.Namespace) -> int:

@@ -2,14 +2,14 @@
 
 import math
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from itertools import chain
+from typing import NamedTuple
 
 import numpy as np
 import torch
 
-from kws.config import SILENCE, UNKNOWN
 from kws.data.audio import N_SAMPLES, SAMPLE_RATE
 from kws.errors import KwsError
 from kws.inference.predict import Predictor
@@ -33,30 +33,50 @@ class Detection:
     probability: float
 
 
-def detections(predictor: Predictor, blocks: Iterator[Samples], threshold: float) -> Iterator[Detection]:
-    """Yield the keywords in a stream of blocks at 16 kHz as they are heard.
+class Moment(NamedTuple):
+    """What the last 5 windows say: the middle of their time, the most probable keyword, all labels' probabilities.
 
-    A keyword is detected when its probability, averaged over 5 windows, reaches the threshold; again, when it has been
-    below the threshold and a second has passed.
+    Probabilities are means over the windows. `level` is the root mean square of the newest 100 ms.
     """
-    is_keyword = np.array([label not in (UNKNOWN, SILENCE) for label in predictor.labels])
+
+    time_s: float
+    word: str
+    probability: float
+    probabilities: Samples
+    level: float
+
+
+def moments(predictor: Predictor, blocks: Iterator[Samples]) -> Iterator[Moment]:
+    """Yield a Moment for every 100 ms of a stream of blocks at 16 kHz, as it is heard."""
+    n_words = len(predictor.config.words)  # the first labels
     recent: deque[Samples] = deque(maxlen=SMOOTHED)
-    heard, ready_s = -1, -math.inf
     time_s = (-N_SAMPLES / 2 - (SMOOTHED - 1) / 2 * HOP) / SAMPLE_RATE  # of the middle of the windows in `recent`
     nothing = np.zeros(N_SAMPLES, np.float32)  # so that a word at the beginning or end is in several windows, too
     for seconds in windows(chain([nothing], blocks, [nothing]), HOP):
         is_loud = np.sqrt(np.square(seconds).mean(1)) > QUIETEST
+        levels = np.sqrt(np.square(seconds[:, -HOP:]).mean(1)).tolist()
         probabilities = predictor.probabilities(torch.from_numpy(np.array(seconds))).numpy()
-        for row in probabilities * is_keyword * is_loud[:, None]:
+        for row, level in zip(probabilities * is_loud[:, None], levels, strict=True):
             recent.append(row)
             smoothed = np.sum(recent, axis=0) / SMOOTHED
-            best = int(smoothed.argmax())
-            if smoothed[best] < threshold:
-                heard = -1
-            elif best != heard and time_s >= ready_s:
-                heard, ready_s = best, time_s + REFRACTORY_S
-                yield Detection(round(max(0.0, time_s), 1), predictor.labels[best], float(smoothed[best]))
+            best = int(smoothed[:n_words].argmax())
+            yield Moment(time_s, predictor.labels[best], float(smoothed[best]), smoothed, level)
             time_s += HOP / SAMPLE_RATE
+
+
+def detect(moments: Iterable[Moment], threshold: float) -> Iterator[Detection]:
+    """Yield the keywords as they are heard.
+
+    A keyword is detected when its probability reaches the threshold; again, when it has been below the threshold and a
+    second has passed.
+    """
+    heard, ready_s = "", -math.inf
+    for moment in moments:
+        if moment.probability < threshold:
+            heard = ""
+        elif moment.word != heard and moment.time_s >= ready_s:
+            heard, ready_s = moment.word, moment.time_s + REFRACTORY_S
+            yield Detection(round(max(0.0, moment.time_s), 1), moment.word, moment.probability)
 
 
 def microphone() -> Iterator[Samples]:

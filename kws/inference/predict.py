@@ -41,8 +41,8 @@ class Predictor:
     """A run's best model and its labels. `run` is a run folder, a run id in `run_dir`, or a best.pt."""
 
     def __init__(self, run: str, run_dir: str = "runs") -> None:
-        config, self.model = checkpoints.load_model(find_checkpoint(run, run_dir))
-        self.labels = config.labels
+        self.config, self.model = checkpoints.load_model(find_checkpoint(run, run_dir))
+        self.labels = self.config.labels
         self.probabilities(torch.zeros(1, N_SAMPLES))  # the first call is slow: do not time it
 
     @torch.no_grad()

@@ -3,6 +3,7 @@
 import json
 import math
 from collections.abc import Iterable, Sequence
+from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,7 +13,7 @@ from rich.text import Text
 
 from kws import metrics
 from kws.config import Config
-from kws.formatting import count, one_line, percentage_points, seconds
+from kws.formatting import count, one_line, percent, percentage_points, seconds
 from kws.terminal.progress import console
 from kws.training.run_folder import read_config, read_summary
 
@@ -22,6 +23,7 @@ if TYPE_CHECKING:  # these modules import torch or scipy
     from kws.data.corpus import Corpus
     from kws.inference.listen import Detection
     from kws.inference.predict import Prediction
+    from kws.inference.rates import Rates
     from kws.sweep.runner import Status
 
 ESCAPES = str.maketrans({"\t": "\\t", "\n": "\\n", "\r": "\\r"})
@@ -96,6 +98,25 @@ def detection(file: str, found: "Detection", as_json: bool) -> None:
 def _fields(file: str, *fields: str) -> None:
     """Print tab-separated fields; the file's name as the bytes that it is, without tabs and line breaks."""
     print(file.translate(ESCAPES), *fields, sep="\t", flush=True)
+
+
+def rates(curve: Sequence["Rates"], threshold: float, as_json: bool) -> None:
+    """Print misses and false alarms at the threshold, and where they differ at others; or one JSON object with all."""
+    [chosen] = [item for item in curve if item.threshold == threshold]
+    if as_json:
+        print(json.dumps(chosen.as_dict() | {"curve": [item.as_dict() for item in curve]}))
+        return
+    table = Table()
+    for name in ("threshold", "missed", "false alarms per hour"):
+        table.add_column(name, justify="right")
+    shown = (group for _, (*_, group) in groupby(curve, lambda item: (item.missed, item.false_alarms)))
+    for item in shown:
+        table.add_row(f"{item.threshold:g}", percent(item.miss_rate, 1), f"{item.false_alarms_per_hour:.1f}")
+    console.print(table)
+    line(f"heard         {chosen.hours:.2f} h with {chosen.keywords:,} keywords")
+    line(f"threshold     {threshold:g}")
+    line(f"missed        {chosen.missed:,} keywords ({percent(chosen.miss_rate, 1)})")
+    line(f"false alarms  {chosen.false_alarms:,} ({chosen.false_alarms_per_hour:.1f} per hour)")
 
 
 def sweep_status(status: "Status") -> None:

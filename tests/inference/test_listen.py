@@ -2,6 +2,7 @@
 
 import json
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -73,6 +74,63 @@ def test_the_microphone_is_heard(here, kws, tmp_path, monkeypatch):
     assert outcome.notices[-1].startswith("kws: microphone: cannot be opened (Error querying device -1)")
     monkeypatch.setitem(sys.modules, "sounddevice", None)
     assert "pip install 'kws[microphone]'" in kws(*command).err
+
+
+LABELS = "file,time,label\nwords.wav,2.5,no\nwords.wav,5.4,yes\nwords.wav,8.5,yes\nwords.wav,11.5,no\n"
+
+
+def test_misses_and_false_alarms_are_counted_at_every_threshold(here, kws):
+    Path("sounds").mkdir()
+    soundfile.write("sounds/words.wav", stream(), 16000)
+    soundfile.write("other.wav", stream(6, ((3, "yes"),)), 16000)  # of which the file names no keyword: a false alarm
+    # Of words.wav the file lacks one word that is said, and has one that is not.
+    Path("sounds/labels.csv").write_text("\ufeff" + LABELS.replace("5.4,yes", "5.4,no") + "\n")
+    command = ("listen", "sounds/words.wav", "other.wav", "--evaluate", "sounds/labels.csv", "--threshold=0.7")
+    command += ("--model", here / "trained")
+    found = json.loads(kws(*command, "--json").out)
+    assert (found["keywords"], found["missed"], found["false_alarms"], found["threshold"]) == (4, 1, 2, 0.7)
+    assert found["hours"] == pytest.approx(20 / 3600) and found["false_alarms_per_hour"] == pytest.approx(360)
+    thresholds = [point["threshold"] for point in found["curve"]]
+    assert thresholds == sorted(thresholds) and len(thresholds) > 30 and 0.7 in thresholds
+    for point in found["curve"]:  # as live detection at that threshold
+        if point["threshold"] in (thresholds[0], 0.7, thresholds[-1]):
+            live = (*command[:3], f"--threshold={point['threshold']}", *command[6:])
+            assert len(kws(*live).out.splitlines()) == point["false_alarms"] + 4 - point["missed"]
+    shown = kws(*command).out
+    assert "missed        1 keywords (25.0 %)" in shown and "false alarms  2 (360.0 per hour)" in shown
+    Path("none.csv").write_text("file,time,label\n")
+    assert json.loads(kws(*command[:3], "--evaluate", "none.csv", *command[5:], "--json").out)["miss_rate"] is None
+
+
+@pytest.mark.parametrize(
+    "content,line",
+    (
+        (LABELS.replace("time", "seconds"), "line 1: has no column time; begin with file,time,label"),
+        ("", "line 1: has no column file; begin with file,time,label"),
+        (LABELS + "words.wav,1,5,no\n", "line 6: has more or fewer fields than line 1; correct it"),
+        (LABELS.replace("2.5", "0:02"), "line 2: time is '0:02', not seconds such as 12.5; correct it"),
+        (LABELS.replace("2.5", "-1"), "line 2: time is '-1', not seconds such as 12.5; correct it"),
+        (LABELS.replace("2.5", "nan"), "line 2: time is 'nan', not seconds such as 12.5; correct it"),
+        (LABELS.replace("8.5,yes", "8.5,si"), "line 4: 'si' is no keyword of the model (no, yes); correct it"),
+        (LABELS + "word.wav,1,no\n", "line 6: 'word.wav' is no recording given; correct it, or give it too"),
+        (LABELS + "words.wav,2.50,no\n", "line 6: is there twice; remove it"),
+        (LABELS.replace("8.5", "80"), "line 4: time is 80 s, but words.wav ends at 14.0 s; correct it"),
+        (LABELS.encode("utf-16"), "line 1: has no column file; begin with file,time,label"),
+    ),
+)
+def test_a_mistake_in_the_labels_is_named_with_its_line(here, kws, content, line):
+    soundfile.write("words.wav", stream(), 16000)
+    Path("labels.csv").write_bytes(content.encode() if isinstance(content, str) else content)
+    outcome = kws("listen", "words.wav", "--model", here / "trained", "--evaluate", "labels.csv")
+    assert (outcome.status, outcome.out) == (2, "")
+    assert outcome.notices[1:] == [f"kws: labels.csv, {line}"]
+
+
+def test_evaluation_needs_labels_and_recordings(here, kws):
+    command = ("listen", "--model", here / "trained", "--evaluate", "labels.csv")
+    assert kws(*command).notices[1].startswith("kws: --evaluate: needs the recordings")
+    missing = "kws: --evaluate: labels.csv cannot be read (No such file or directory); give a CSV file"
+    assert kws(*command, "words.wav").notices[1:] == [missing]
 
 
 @pytest.mark.parametrize("threshold", ("0", "1.5", "nan", "high"))
