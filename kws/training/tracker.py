@@ -239,8 +239,13 @@ def _earlier_epochs(run_id: str) -> int:
         if log.name.startswith("offline") and not wandb_variables.is_synced(log, run_id):
             shutil.rmtree(log, ignore_errors=True)
             continue
-        with suppress(OSError, ValueError, KeyError):  # a killed run has no summary
+        with suppress(OSError, ValueError, KeyError):
             last = max(last, json.loads((log / "files" / "wandb-summary.json").read_text())[metrics.EPOCH])
+            continue
+        with suppress(OSError, ValueError):  # a killed run has no summary, but a log of the rows that it sent
+            for line in (log / "logs" / "debug-internal.log").read_text().splitlines():
+                sent = json.loads(line)
+                last = max(last, sent.get("history_offset", 0) + sent.get("history_lines", 0))
     return last
 
 

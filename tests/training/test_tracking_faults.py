@@ -190,13 +190,18 @@ def test_a_finished_run_resumed_with_more_epochs_has_each_epoch_once_and_keeps_i
     training.assert_uploaded(server, folder / "runs" / "longer", epochs=4)
 
 
-@pytest.mark.parametrize("modes", ("offline offline", "offline online", "offline sync offline", "online offline"))
+@pytest.mark.parametrize(
+    "modes", ("offline offline", "offline online", "offline sync offline", "online offline", "killed online offline")
+)
 def test_a_run_interrupted_and_resumed_has_one_history_on_wandb(server, folder, modes):
-    first, *synced, second = modes.split()
+    first, *synced, second = modes.removeprefix("killed ").split()
     run_id = "then-" + "".join(word[1] for word in modes.split())
-    process = training.start(server, folder, "--epochs=300", WANDB_RUN_ID=run_id, WANDB_MODE=first)
+    settings = {"WANDB_RUN_ID": run_id, "WANDB_MODE": first, "WANDB__FILE_STREAM_TRANSMIT_INTERVAL": "0.5"}
+    process = training.start(server, folder, "--epochs=3000", **settings)
     training.wait_for_epochs(folder / "runs" / run_id, 3, process)
-    process.kill() if modes == "offline offline" else process.terminate()
+    if modes.startswith("killed"):
+        training.wait_for(lambda: len(server.runs[run_id].rows) > 3, process)
+    process.kill() if modes in ("offline offline", "killed online offline") else process.terminate()
     process.communicate(timeout=60)
     epochs = len(training.rows(folder / "runs" / run_id)) + 2
     if synced:
