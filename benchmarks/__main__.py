@@ -61,7 +61,7 @@ def prepare(options: argparse.Namespace, folder: Path) -> Bench:
     root = Path(config.data_dir).expanduser().resolve()
     real = (root / "SpeechCommands" / FOLDERS["speech_commands"]).is_dir()
     config = replace(config, data_dir=str(root), data="speech_commands" if real else "synthetic", device="cpu")
-    sizes = Sizes(repeats=1, epochs=2, runs=2, study_epochs=1) if options.quick else Sizes()
+    sizes = Sizes(repeats=1, epochs=2, runs=2, study_runs=2, study_epochs=1) if options.quick else Sizes()
     return Bench(config, sizes, options.clips, folder, versions)
 
 

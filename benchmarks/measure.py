@@ -28,7 +28,8 @@ class Sizes(NamedTuple):
 
     repeats: int = 5
     epochs: int = 5  # per run of the sections epoch and fixed
-    runs: int = 4  # per sweep
+    runs: int = 4  # per sweep of the section fixed
+    study_runs: int = 12
     study_epochs: int = 20
 
 
@@ -71,10 +72,10 @@ class Bench:
         """Run `kws train`."""
         return self.run("kws", "train", *self.flags(**changed), version=version, one_cpu=one_cpu, mode=mode)
 
-    def sweep(self, version: str, jobs: int, **changed: object) -> Finished:
-        """Run `kws sweep` over sizes.runs seeds."""
+    def sweep(self, version: str, jobs: int, runs: int, **changed: object) -> Finished:
+        """Run `kws sweep` over so many seeds."""
         parameters = {name: {"value": value} for name, value in parse_flags(self.flags(**changed)).items()}
-        seeds = {"seed": {"values": [*range(self.sizes.runs)]}, "study": {"value": "benchmark"}}
+        seeds = {"seed": {"values": [*range(runs)]}, "study": {"value": "benchmark"}}
         path = self.folder / "sweep.yaml"  # JSON is YAML, too
         path.write_text(json.dumps({"method": "grid", "parameters": parameters | seeds}))
         return self.run("kws", "sweep", str(path), f"--jobs={jobs}", version=version)

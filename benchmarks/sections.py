@@ -50,7 +50,7 @@ def fixed(bench: Bench) -> None:
     for version in bench.versions:
         forms[PROCESS + version] = partial(bench.train, version)
         forms[f"{PROCESS}, W&B disabled{version}"] = partial(bench.train, version, mode="disabled")
-        forms[TRIAL + version] = partial(bench.sweep, version, jobs=1)
+        forms[TRIAL + version] = partial(bench.sweep, version, jobs=1, runs=bench.sizes.runs)
 
     def fixed_s(finished: Finished) -> float:
         ends = sorted((run / SUMMARY).stat().st_mtime for run in finished.runs)
@@ -62,8 +62,8 @@ def fixed(bench: Bench) -> None:
 
 def study(bench: Bench) -> None:
     """How many runs per minute does a sweep do, against runs one after the other?"""
-    epochs = bench.sizes.study_epochs
-    forms: Forms = {SWEEP + version: partial(bench.sweep, version, 2, epochs=epochs) for version in bench.versions}
+    runs, epochs = bench.sizes.study_runs, bench.sizes.study_epochs
+    forms: Forms = {SWEEP + end: partial(bench.sweep, end, 2, runs, epochs=epochs) for end in bench.versions}
     forms[TRAIN] = partial(bench.train, epochs=epochs)
     values = bench.take_turns("study", "runs per minute", lambda it: 60 * len(it.runs) / it.seconds, forms)
     bench.add_ratio("study", values, SWEEP, TRAIN)

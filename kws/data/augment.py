@@ -17,6 +17,7 @@ CHUNK = 256  # clips whose spectra are computed at once
 PHASE_SAMPLES = 80  # frames are computed at least this often, so that shifts are no coarser
 CROSS_TERMS = 50_000  # frames of random cross terms to start at
 SPEEDS = 256  # to choose from
+SHARED: dict[object, Tensor] = {}  # amplitudes that a sweep's fork server computed for its trials
 
 
 class LogMelLayer(Protocol):
@@ -70,7 +71,13 @@ class Augmentation:
         clips = corpus.training.waveforms
         # The noise recordings' complex spectra are needed at once.
         check_memory(len(clips) * self.clip_frames * self.n_mels + 4 * layer.n_fft * len(corpus.noise) // hop)
-        self.speech = self._amplitudes(clips)
+        front_end = layer.n_fft, hop, self.n_mels, self.phases, self.margin, device.type
+        # Clips of _silence_ and of synthetic words may differ although their names are the same.
+        self.key = (
+            None if config.silence or config.unknown else (corpus.fingerprint, *corpus.training.clips, *front_end)
+        )
+        shared = SHARED.get(self.key) if self.key else None
+        self.speech = self._amplitudes(clips) if shared is None else shared
         if self.noisy:
             noise = layer.mel_power(to_float(corpus.noise.to(device))[None], exact=False).sqrt_()
             # Every second of it is a row (n_frames · n_mels,) of a view.

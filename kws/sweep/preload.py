@@ -15,7 +15,10 @@ import torch
 
 import kws.train  # noqa: F401
 from kws.config import resolve
+from kws.data.augment import SHARED
+from kws.data.batches import TrainingBatches
 from kws.data.labels import load_labelled
+from kws.model import network
 from kws.sweep.worker import DATA_VARIABLE
 from kws.training.provenance import code_version
 
@@ -29,6 +32,9 @@ for name in ("ptflops.aten_engine", "wandb.sdk.launch", "pandas", "PIL.PngImageP
 # GNU's OpenMP hangs in a forked process when its parent has computed on several threads.
 torch.set_num_threads(1)
 with contextlib.suppress(Exception):  # each trial meets the same problem and reports it
-    load_labelled(resolve((DATA_VARIABLE, json.loads(os.environ[DATA_VARIABLE]))), keep=True)
+    config = resolve((DATA_VARIABLE, json.loads(os.environ[DATA_VARIABLE])))
+    corpus = load_labelled(config, keep=True)
+    if (augment := TrainingBatches(config, corpus, network.build(config).features).augment) and augment.key:
+        SHARED[augment.key] = augment.speech  # trials with the same front end need not compute it
 # Otherwise each trial's first garbage collection scans all of the above: 0.2 s, and memory pages no longer shared.
 gc.freeze()
