@@ -105,7 +105,12 @@ def parser() -> argparse.ArgumentParser:
     threshold = f"smoothed probability at which a keyword is detected (default: {THRESHOLD})"
     listen.add_argument("--threshold", type=float, default=THRESHOLD, metavar="P", help=threshold)
     evaluate = "print misses and false alarms per hour; the file names the keywords said: columns file, time, label"
-    listen.add_argument("--evaluate", type=PATH, metavar="LABELS.csv", help=evaluate)
+    measure = listen.add_mutually_exclusive_group()
+    measure.add_argument("--evaluate", type=PATH, metavar="LABELS.csv", help=evaluate)
+    calibrate = "choose the threshold for at most N false alarms per hour, on the run's validation clips in noise"
+    measure.add_argument("--calibrate", type=float, metavar="N", help=calibrate)
+    where = "for --calibrate: where the run's data is (default: as in the run)"
+    listen.add_argument("--data_dir", type=PATH, metavar="DIR", help=where)
     listen.add_argument("--json", action="store_true", help="print one JSON object per line")
     for one in (predict, listen):
         one.add_argument("--model", type=PATH, required=True, metavar="RUN", help="a run id, a run folder or a best.pt")

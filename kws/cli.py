@@ -7,8 +7,10 @@ import gc
 import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from io import TextIOWrapper
 from pathlib import Path
+from shlex import quote
 from typing import TYPE_CHECKING, Any
 
 from kws.arguments import parser
@@ -263,8 +265,8 @@ def _listen(options: argparse.Namespace) -> int:
     if missing := [label for label in (UNKNOWN, SILENCE) if label not in predictor.labels]:
         wanted = " ".join(f"--{label.strip('_')}=true" for label in missing)
         notify(f"the model has no label {' or '.join(missing)}: other sounds are keywords to it; train with {wanted}")
-    if options.evaluate:
-        return _evaluate(options, predictor)
+    if options.evaluate or options.calibrate is not None:
+        return (_evaluate if options.evaluate else _calibrate)(options, predictor)
     status = 0
     for file in options.files or ["microphone"]:
         notices: list[str] = []
@@ -288,6 +290,22 @@ def _evaluate(options: argparse.Namespace, predictor: "Predictor") -> int:
         raise KwsError("--evaluate: needs the recordings whose keywords the file names; give them")
     heard = rates.hear_files(predictor, options.files, options.evaluate, notify)
     tables.rates(rates.curve(heard, [*rates.THRESHOLDS, options.threshold]), options.threshold, options.json)
+    return 0
+
+
+def _calibrate(options: argparse.Namespace, predictor: "Predictor") -> int:
+    from kws.inference import material, rates
+    from kws.terminal import tables
+
+    if options.files or not 0 <= options.calibrate < float("inf"):
+        raise KwsError("--calibrate: needs false alarms per hour, from 0, and no FILE: it takes the run's own data")
+    config = replace(predictor.config, data_dir=options.data_dir or predictor.config.data_dir)
+    made = material.Material(config, "validation", material.CALIBRATION_H)
+    curve = rates.curve([rates.hear(predictor, made.blocks(), made.keywords)], rates.THRESHOLDS)
+    threshold = rates.at_most(curve, options.calibrate).threshold
+    place = "" if options.run_dir == "runs" else f" --run_dir {quote(options.run_dir)}"
+    command = f"kws listen --model {quote(options.model)}{place} --threshold {threshold:g}"
+    tables.rates(curve, threshold, options.json, other_words=made.others, command=command)
     return 0
 
 

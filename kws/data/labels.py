@@ -108,12 +108,7 @@ def _synthetic_command(config: Config) -> str:
 def _with_silence(config: Config, corpus: Corpus) -> Corpus:
     """Return the corpus with clips of _silence_ in each split, and less background noise for training."""
     label = config.labels.index(SILENCE)
-    recordings = torch.split(corpus.noise, corpus.noise_lengths)
-    cuts = [int(NOISE_TRAINED * len(recording)) for recording in recordings]
-    trained = [recording[:cut] for recording, cut in zip(recordings, cuts, strict=True)]
-    rest = [recording[cut:] for recording, cut in zip(recordings, cuts, strict=True)]
-    halves = [(part[: len(part) // 2], part[len(part) // 2 :]) for part in rest]
-    parts = {"training": trained, "validation": [a for a, _ in halves], "testing": [b for _, b in halves]}
+    parts = noise_parts(corpus)
     made: dict[str, Any] = {}
     for name, of_split in parts.items():
         split, long = getattr(corpus, name), [part for part in of_split if len(part) >= N_SAMPLES]
@@ -132,7 +127,17 @@ def _with_silence(config: Config, corpus: Corpus) -> Corpus:
             samples = (part[start : start + N_SAMPLES] * (0.0 if is_digital < DIGITAL_SILENCE else level)).short()
             silence.append(_Clip(samples, label, f"{SILENCE}/{name}-{n}.wav", ""))
         made[name] = _split([*_clips(split), *silence])
-    return replace(corpus, **made, noise=torch.cat(trained))
+    return replace(corpus, **made, noise=torch.cat(parts["training"]))
+
+
+def noise_parts(corpus: Corpus) -> dict[str, list[Tensor]]:
+    """Return the part of each noise recording that each split has; `corpus` as kws.data.corpus.load returns it."""
+    recordings = torch.split(corpus.noise, corpus.noise_lengths)
+    cuts = [int(NOISE_TRAINED * len(recording)) for recording in recordings]
+    trained = [recording[:cut] for recording, cut in zip(recordings, cuts, strict=True)]
+    rest = [recording[cut:] for recording, cut in zip(recordings, cuts, strict=True)]
+    halves = [(part[: len(part) // 2], part[len(part) // 2 :]) for part in rest]
+    return {"training": trained, "validation": [a for a, _ in halves], "testing": [b for _, b in halves]}
 
 
 @cache  # a sweep's fork server reads them once for all trials

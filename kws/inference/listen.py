@@ -16,7 +16,7 @@ from kws.inference.predict import Predictor
 from kws.inference.recording import Samples, windows
 
 HOP = SAMPLE_RATE // 10
-SMOOTHED = 5  # windows
+SMOOTHED = 7  # windows
 REFRACTORY_S = 1.0  # after a detection
 QUIETEST = 1e-3  # root mean square, -60 dB: a window below it holds no word
 
@@ -34,7 +34,7 @@ class Detection:
 
 
 class Moment(NamedTuple):
-    """What the last 5 windows say: the middle of their time, the most probable keyword, all labels' probabilities.
+    """What the last 7 windows say: the middle of their time, the most probable keyword, all labels' probabilities.
 
     Probabilities are means over the windows. `level` is the root mean square of the newest 100 ms.
     """

@@ -5,6 +5,7 @@ import math
 import os
 from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Iterator, Sequence
+from itertools import takewhile
 from pathlib import Path
 from typing import NamedTuple
 
@@ -138,6 +139,18 @@ def curve(heard: Sequence[Heard], thresholds: Sequence[float]) -> list[Rates]:
         missed, false_alarms = (sum(column) for column in zip(*counts, strict=True))
         rates.append(Rates(threshold, keywords, missed, hours, false_alarms))
     return rates
+
+
+def at_most(curve: Sequence[Rates], per_hour: float) -> Rates:
+    """Return the lowest threshold of a curve from which on false alarms do not exceed `per_hour`. Raises KwsError."""
+    few = takewhile(lambda rates: rates.false_alarms_per_hour <= per_hour, reversed(curve))
+    if not (found := [*few]):
+        fewest = f"{curve[-1].threshold:g} has {curve[-1].false_alarms_per_hour:g}"
+        raise KwsError(
+            f"--calibrate: no threshold has at most {per_hour:g} false alarms per hour, {fewest}; allow more, or train "
+            "with the labels _unknown_ and _silence_ and more other words (docs/labels.md)"
+        )
+    return found[-1]
 
 
 def _errors(detections: Iterator[Detection], keywords: Sequence[Keyword]) -> tuple[int, int]:

@@ -100,11 +100,11 @@ def _fields(file: str, *fields: str) -> None:
     print(file.translate(ESCAPES), *fields, sep="\t", flush=True)
 
 
-def rates(curve: Sequence["Rates"], threshold: float, as_json: bool) -> None:
+def rates(curve: Sequence["Rates"], threshold: float, as_json: bool, **facts: object) -> None:
     """Print misses and false alarms at the threshold, and where they differ at others; or one JSON object with all."""
     [chosen] = [item for item in curve if item.threshold == threshold]
     if as_json:
-        print(json.dumps(chosen.as_dict() | {"curve": [item.as_dict() for item in curve]}))
+        print(json.dumps(chosen.as_dict() | facts | {"curve": [item.as_dict() for item in curve]}))
         return
     table = Table()
     for name in ("threshold", "missed", "false alarms per hour"):
@@ -117,6 +117,8 @@ def rates(curve: Sequence["Rates"], threshold: float, as_json: bool) -> None:
     line(f"threshold     {threshold:g}")
     line(f"missed        {chosen.missed:,} keywords ({percent(chosen.miss_rate, 1)})")
     line(f"false alarms  {chosen.false_alarms:,} ({chosen.false_alarms_per_hour:.1f} per hour)")
+    for name, fact in facts.items():
+        line(f"{name.replace('_', ' '):<13} {fact}")
 
 
 def sweep_status(status: "Status") -> None:

@@ -1,13 +1,15 @@
 """kws listen detects each keyword of a stream once, whatever the stream comes from."""
 
 import json
+import os
+import subprocess
 import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 import soundfile
-from conftest import start
+from conftest import REPOSITORY, start
 from helpers.recordings import synthesize, wav, with_lengths
 
 WORDS = ((2, "no"), (5, "yes"), (8, "yes"), (11, "no"))
@@ -131,6 +133,41 @@ def test_evaluation_needs_labels_and_recordings(here, kws):
     assert kws(*command).notices[1].startswith("kws: --evaluate: needs the recordings")
     missing = "kws: --evaluate: labels.csv cannot be read (No such file or directory); give a CSV file"
     assert kws(*command, "words.wav").notices[1:] == [missing]
+
+
+def test_a_threshold_is_chosen_on_the_runs_validation_clips_in_noise(here, kws, monkeypatch):
+    monkeypatch.setattr("kws.inference.material.CALIBRATION_H", 0.05)
+    monkeypatch.setenv("KWS_CACHE", str(here.parent / "cache"))
+    command = ("listen", "--model", here / "trained", "--data_dir", here.parent / "data")
+    shown = kws(*command, "--calibrate=30").out
+    found = json.loads(kws(*command, "--calibrate=30", "--json").out)
+    assert (found["keywords"], found["other_words"], found["hours"]) == (10, 0, pytest.approx(0.05, rel=0.1))
+    assert found["false_alarms"] <= 1 and found["miss_rate"] < 0.5
+    lower = [point for point in found["curve"] if point["threshold"] < found["threshold"]]
+    assert not lower or lower[-1]["false_alarms"] > 1  # no lower threshold would do
+    assert f"command       kws listen --model {here / 'trained'} --threshold {found['threshold']:g}\n" in shown
+    refused = "needs false alarms per hour, from 0, and no FILE: it takes the run's own data"
+    assert kws(*command, "--calibrate=nan").notices[1:] == [f"kws: --calibrate: {refused}"]
+    assert kws(*command, "--calibrate=1", "x.wav").notices[1:] == [f"kws: --calibrate: {refused}"]
+    assert "not allowed with" in kws(*command, "--calibrate=1", "--evaluate=x.csv").err
+    # Labels that name other times make false alarms of all that is detected, at every threshold.
+    monkeypatch.setattr("kws.inference.rates.MATCH_S", -1)
+    monkeypatch.setattr("kws.inference.rates.THRESHOLDS", [0.1, 0.2])
+    outcome = kws(*command, "--calibrate=30")
+    assert (outcome.status, outcome.out) == (2, "")
+    assert outcome.notices[1].startswith(
+        "kws: --calibrate: no threshold has at most 30 false alarms per hour, 0.2 has "
+    )
+
+
+def test_the_hour_of_the_documentation_can_be_made_from_a_run(here, kws):
+    script = [sys.executable, REPOSITORY / "scripts" / "make_hour.py", here / "trained", "hour", "--hours=0.05"]
+    environment = os.environ | {"PYTHONPATH": str(REPOSITORY), "KWS_CACHE": str(here.parent / "cache")}
+    subprocess.run([*script, "--data_dir", here.parent / "data"], env=environment, check=True)
+    command = ("listen", "hour.wav", "--model", here / "trained", "--evaluate", "hour.csv", "--json", "--threshold=0.7")
+    found = json.loads(kws(*command).out)
+    assert (found["keywords"], found["hours"]) == (10, pytest.approx(0.05, rel=0.1))
+    assert found["miss_rate"] < 0.5
 
 
 @pytest.mark.parametrize("threshold", ("0", "1.5", "nan", "high"))
