@@ -1,4 +1,4 @@
-"""The commands: each parses, calls one function, prints. kws/arguments.py has their arguments."""
+"""The commands: each parses, calls one function, prints. kws/terminal/arguments.py has their arguments."""
 
 import argparse
 import atexit
@@ -13,11 +13,11 @@ from pathlib import Path
 from shlex import quote
 from typing import TYPE_CHECKING, Any
 
-from kws.arguments import parser
 from kws.config import Config, parse_flags, recorded, resolve
 from kws.errors import PATH_FAULTS, KwsError, notify
 from kws.files import read_yaml, write_text
 from kws.formatting import one_line
+from kws.terminal.arguments import parser
 
 if TYPE_CHECKING:
     from kws.inference.predict import Predictor
