@@ -175,13 +175,12 @@ def _report(options: argparse.Namespace) -> int:
     from kws.report.write import check_out, write
     from kws.terminal import progress, tables
 
-    margin = _margin(options.margin)
     check_out(Path(options.out))
     if options.data_dir and not (folder := dataset_folder(options.data_dir, "speech_commands").parent).is_dir():
         raise KwsError(f"--data_dir: {folder} does not exist; give the folder that holds SpeechCommands/")
     with progress.bar("reading runs", unit="runs") as advance:
         results = load(options.sources or ["runs"], progress=advance)
-    found = studies(results, margin)
+    found = studies(results, options.margin)
     page = write(found, results.excluded, options.out, options.data_dir)
     tables.report(found, results.excluded, page)
     if options.publish:
@@ -190,17 +189,6 @@ def _report(options: argparse.Namespace) -> int:
         for what, url in publish(found, *project_of(results.runs, options.sources)).items():
             tables.line(f"{what:<12} {url}")
     return 0
-
-
-def _margin(text: str) -> float:
-    """Return the margin as a fraction."""
-    try:
-        points = float(text)
-    except ValueError:
-        points = 0.0
-    if not 0 < points <= 100:
-        raise KwsError(f"--margin: is {text!r}, but must be a number of percentage points above 0, such as 0.5")
-    return points / 100
 
 
 def _predict(options: argparse.Namespace) -> int:
@@ -258,6 +246,7 @@ def _listen(options: argparse.Namespace) -> int:
     from kws.inference.predict import Predictor
     from kws.inference.recording import read_blocks, shown
     from kws.terminal import tables
+    from kws.terminal.listening import LiveView
 
     if not 0 < options.threshold <= 1:
         raise KwsError(f"--threshold: is {options.threshold}, but must be a probability above 0 and at most 1")
@@ -266,46 +255,44 @@ def _listen(options: argparse.Namespace) -> int:
         wanted = " ".join(f"--{label.strip('_')}=true" for label in missing)
         notify(f"the model has no label {' or '.join(missing)}: other sounds are keywords to it; train with {wanted}")
     if options.evaluate or options.calibrate is not None:
-        return (_evaluate if options.evaluate else _calibrate)(options, predictor)
+        return _rates(options, predictor)
     status = 0
-    for file in options.files or ["microphone"]:
-        notices: list[str] = []
-        blocks = read_blocks(file, notices, is_live=True) if options.files else microphone()
-        try:
-            for detection in detect(moments(predictor, blocks), options.threshold):
-                tables.detection(file, detection, options.json)
-        except KwsError as error:
-            status = 2
-            notify(str(error))
-        for notice in notices:
-            notify(f"{shown(file)}: {notice}")
+    with LiveView(predictor.labels, not options.json) as view:
+        for file in options.files or ["microphone"]:
+            notices: list[str] = []
+            blocks = read_blocks(file, notices, is_live=True) if options.files else microphone()
+            try:
+                for detection in detect(view.watch(moments(predictor, blocks)), options.threshold):
+                    tables.detection(file, detection, options.json)
+            except KwsError as error:
+                status = 2
+                notify(str(error))
+            for notice in notices:
+                notify(f"{shown(file)}: {notice}")
     return status
 
 
-def _evaluate(options: argparse.Namespace, predictor: "Predictor") -> int:
-    from kws.inference import rates
-    from kws.terminal import tables
-
-    if not options.files:
-        raise KwsError("--evaluate: needs the recordings whose keywords the file names; give them")
-    heard = rates.hear_files(predictor, options.files, options.evaluate, notify)
-    tables.rates(rates.curve(heard, [*rates.THRESHOLDS, options.threshold]), options.threshold, options.json)
-    return 0
-
-
-def _calibrate(options: argparse.Namespace, predictor: "Predictor") -> int:
+def _rates(options: argparse.Namespace, predictor: "Predictor") -> int:
     from kws.inference import material, rates
     from kws.terminal import tables
 
-    if options.files or not 0 <= options.calibrate < float("inf"):
-        raise KwsError("--calibrate: needs false alarms per hour, from 0, and no FILE: it takes the run's own data")
-    config = replace(predictor.config, data_dir=options.data_dir or predictor.config.data_dir)
-    made = material.Material(config, "validation", material.CALIBRATION_H)
-    curve = rates.curve([rates.hear(predictor, made.blocks(), made.keywords)], rates.THRESHOLDS)
-    threshold = rates.at_most(curve, options.calibrate).threshold
-    place = "" if options.run_dir == "runs" else f" --run_dir {quote(options.run_dir)}"
-    command = f"kws listen --model {quote(options.model)}{place} --threshold {threshold:g}"
-    tables.rates(curve, threshold, options.json, other_words=made.others, command=command)
+    threshold, facts = options.threshold, {}
+    if options.evaluate:
+        if not options.files:
+            raise KwsError("--evaluate: needs the recordings whose keywords the file names; give them")
+        heard = rates.hear_files(predictor, options.files, options.evaluate, notify)
+        curve = rates.curve(heard, [*rates.THRESHOLDS, threshold])
+    else:
+        if options.files or not 0 <= options.calibrate < float("inf"):
+            raise KwsError("--calibrate: needs false alarms per hour, from 0, and no FILE: it takes the run's own data")
+        config = replace(predictor.config, data_dir=options.data_dir or predictor.config.data_dir)
+        made = material.Material(config, "validation", material.CALIBRATION_H)
+        curve = rates.curve([rates.hear(predictor, made.blocks(), made.keywords)], rates.THRESHOLDS)
+        threshold = rates.at_most(curve, options.calibrate).threshold
+        place = "" if options.run_dir == "runs" else f" --run_dir {quote(options.run_dir)}"
+        command = f"kws listen --model {quote(options.model)}{place} --threshold {threshold:g}"
+        facts = {"other_words": made.others, "command": command}
+    tables.rates(curve, threshold, options.json, **facts)
     return 0
 
 

@@ -1,7 +1,6 @@
 """The command line as a user sees it: help, versions, progress on a terminal and without one."""
 
 import os
-import pty
 import re
 import shutil
 import subprocess
@@ -10,6 +9,7 @@ import sys
 import pytest
 from conftest import REPOSITORY, TINY, finish, start
 from helpers.run_folders import make_study
+from helpers.terminal import on_a_terminal
 
 import kws as package
 from kws.config import SETTINGS, Config
@@ -75,22 +75,8 @@ def test_data_that_are_there_are_shown(kws, work, data_dir):
 
 
 def test_on_a_terminal_there_is_a_bar_with_loss_accuracy_and_time_left(work, data_dir):
-    controller, terminal = pty.openpty()
-    environment = {"TERM": "xterm-256color", "COLUMNS": "150"}
-    process = start("train", *TINY, f"--data_dir={data_dir}", env=environment, stdout=terminal, stderr=terminal)
-    os.close(terminal)
-    text = b""
-    while True:
-        try:
-            chunk = os.read(controller, 65536)
-        except OSError:  # how a terminal ends on Linux
-            break
-        if not chunk:
-            break
-        text += chunk
-    assert process.wait(60) == 0
-    os.close(controller)
-    shown = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", text.decode())
+    status, shown = on_a_terminal("train", *TINY, f"--data_dir={data_dir}")
+    assert status == 0
     assert re.search(r"epoch 2/2 loss 0\.\d+  val accuracy \d+\.\d\d% \d+:\d\d:\d\d", shown)
     assert "test accuracy" in shown and "wandb leet" in shown and "Traceback" not in shown
 

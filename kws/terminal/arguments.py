@@ -87,7 +87,7 @@ def parser() -> argparse.ArgumentParser:
     )
     report.add_argument("--data_dir", type=PATH, metavar="DIR", help=f"for the clips' sound: {DATA_DIR_HELP}")
     report.add_argument(
-        "--margin", default="0.5", metavar="POINTS",
+        "--margin", type=_margin, default="0.5", metavar="POINTS",
         help="loss of accuracy, in percentage points, that counts as none in the recommendation (default: 0.5)",
     )  # fmt: skip
     report.add_argument("--publish", action="store_true", help="also publish it as a W&B report and workspace")
@@ -133,6 +133,17 @@ def parser() -> argparse.ArgumentParser:
     doctor.add_argument("--words", help="the two words (default: no,yes)")
     doctor.add_argument("--run_dir", type=PATH, metavar="DIR", help="the folder of run folders (default: runs)")
     return top
+
+
+def _margin(text: str) -> float:
+    """Return the margin as a fraction."""
+    try:
+        points = float(text)
+    except ValueError:
+        points = 0.0
+    if not 0 < points <= 100:
+        raise KwsError(f"--margin: is {text!r}, but must be a number of percentage points above 0, such as 0.5")
+    return points / 100
 
 
 def _settings_help() -> str:

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -11,6 +12,7 @@ import pytest
 import soundfile
 from conftest import REPOSITORY, start
 from helpers.recordings import synthesize, wav, with_lengths
+from helpers.terminal import on_a_terminal
 
 WORDS = ((2, "no"), (5, "yes"), (8, "yes"), (11, "no"))
 
@@ -46,6 +48,18 @@ def test_each_word_of_a_recording_is_detected_once(here, kws):
     [line] = kws("listen", "clip.wav", *model).out.splitlines()
     assert line.split("\t")[::2] == ["clip.wav", "yes"]
     assert kws("listen", "clip.wav", *model, "--threshold=1").out == ""
+
+
+def test_on_a_terminal_there_are_bars_for_level_and_labels_below_the_detections(here):
+    soundfile.write("words.wav", stream(), 16000)
+    command = ("listen", "words.wav", "missing.wav", "--model", here / "trained", "--threshold=0.7")
+    status, shown = on_a_terminal(*command)
+    assert status == 2 and "Traceback" not in shown
+    assert re.search(r"level +.* -\d+ dB", shown) and re.search(r"no +.* 0\.\d\d", shown)
+    assert [word for _, word in re.findall(r"words.wav +(\S+) s +(no|yes)", shown)] == [word for _, word in WORDS]
+    assert "kws: missing.wav: does not exist; check the name" in shown
+    status, shown = on_a_terminal(*command, "--json")
+    assert "level" not in shown and len(re.findall(r"^\{.*\}", shown, re.MULTILINE)) == len(WORDS)
 
 
 def test_a_stream_on_standard_input_is_heard_while_it_comes(here):
