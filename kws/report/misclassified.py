@@ -63,7 +63,7 @@ def misclassified(study: Study, data_dir: str | Path | None = None) -> tuple[lis
     clips = []
     for clip in worst:
         label = seen[clip][0].label
-        # What most of the runs that misclassified it heard.
+        # What most of the runs that misclassified it predicted.
         predicted = Counter(item.predicted for item in seen[clip] if not item.is_correct).most_common(1)[0][0]
         numbers = (wrong[clip], len(seen[clip]), right_probability(clip))
         clips.append(Clip(clip, labels[label], labels[predicted], *numbers, *_media(samples.get(clip))))
