@@ -1,17 +1,19 @@
 """Check the statistics of kws on simulated studies: coverage, wrong recommendations, power. Prints Markdown tables.
 
-Usage: python scripts/simulate_statistics.py [--studies 1000] > simulation.md
+Usage: python scripts/simulate_statistics.py [--studies 1000] [--jobs 2] > simulation.md
 
 A clip is classified correctly with a probability whose logit is the sum of an intercept (it sets the accuracy) and
 normal effects of speaker, clip, seed, and of the interactions of the configuration with each, and of seed and speaker.
-docs/statistics.md contains the output.
+Each row has random numbers of its own. docs/statistics.md contains the output, which takes 2 minutes on 2 free cores.
 """
 
 import argparse
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
 from functools import cache
 from itertools import product
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -29,11 +31,13 @@ USUAL = {
 STRONG_SPEAKERS = USUAL | {"speaker": 2.0, "configuration x speaker": 1.0}
 STRONG_SEEDS = USUAL | {"seed": 0.4, "configuration x seed": 0.5}
 MARGIN = 0.005
+STUDIES = 1000  # in each row
 INTERVALS = (
     "accuracy", "difference", "wrongly within the margin", "difference by t over seeds", "by crossed bootstrap",
 )  # fmt: skip
 OUTCOMES = ("wrong", "cheapest", "within margin", "keep the best", "undecided")
 Effects = dict[str, float]
+Row = tuple[list[object], Callable[..., dict[str, float]], tuple[Any, ...]]  # first cells; what gives the others
 
 
 @cache
@@ -88,10 +92,10 @@ def bootstrap(
 
 def coverage(
     studies: int, accuracy: float, speakers: int, seeds: int, resplit: bool = False, effects: Effects = USUAL,
-    loss: float = MARGIN,
+    loss: float = MARGIN, stream: int = 0,
 ) -> dict[str, float]:  # fmt: skip
     """Return the share of studies in which each interval contains the true accuracy, or difference of two values."""
-    random = np.random.default_rng(0)
+    random = np.random.default_rng(stream)
     hits: dict[str, list[bool]] = {name: [] for name in INTERVALS}
     for number in range(studies):
         (a, b), of_clip = simulate(random, (accuracy, accuracy - loss), seeds, speakers, 4, resplit, effects)
@@ -109,13 +113,13 @@ def coverage(
 
 def decisions(
     studies: int, accuracies: Sequence[float], seeds: int, speakers: int, clips_each: float = 4, resplit: bool = False,
-    effects: Effects = USUAL,
+    stream: int = 0,
 ) -> dict[str, float]:  # fmt: skip
     """Return the share of studies with each outcome; `accuracies` are those of the values, most expensive first."""
-    random, costs = np.random.default_rng(0), range(len(accuracies), 0, -1)
+    random, costs = np.random.default_rng(stream), range(len(accuracies), 0, -1)
     found = dict.fromkeys(OUTCOMES, 0.0)
     for _ in range(studies):
-        answers, of_clip = simulate(random, accuracies, seeds, speakers, clips_each, resplit, effects)
+        answers, of_clip = simulate(random, accuracies, seeds, speakers, clips_each, resplit)
         decision = decide(costs, answers, of_clip, MARGIN)
         found[decision.verdict] += 1 / studies
         if decision.verdict != "undecided":
@@ -124,63 +128,76 @@ def decisions(
     return found
 
 
-def planned(studies: int, accuracy: float, speakers: int, clips_each: float) -> tuple[float, float]:
+def planned(studies: int, accuracy: float, speakers: int, clips_each: float, stream: int = 0) -> dict[str, float]:
     """Return the median number of seeds that a first study of 5 seeds plans, and the power of a second with as many.
 
     The first study has a tenth of the speakers for validation; the second re-splits nine tenths for each seed.
     """
-    random, seeds = np.random.default_rng(0), []
+    random, seeds = np.random.default_rng(stream), []
     pool = round(0.9 * speakers)
     for _ in range(studies):
         (a, b), of_clip = simulate(random, (accuracy, accuracy), 5, round(0.1 * speakers), clips_each)
         needed = plan(a, b, of_clip, MARGIN, round(pool * clips_each))
         seeds.append(needed.seeds if needed else SEEDS_TO_PLAN[-1])
     median = float(np.median(seeds))
-    power = decisions(studies, (accuracy, accuracy), round(median), pool, clips_each, resplit=True)["within margin"]
-    return median, power
+    found = decisions(studies, (accuracy, accuracy), round(median), pool, clips_each, True, stream)
+    return {"seeds planned (median)": median, "power with these": found["within margin"]}
 
 
-def main(studies: int) -> None:
-    """Print the tables."""
+def tables(studies: int) -> Iterator[tuple[str, list[str], list[Row]]]:
+    """Yield title, column heads and rows of each table."""
     for title, effects, accuracies, speakers, seeds in (
         ("usual", USUAL, (0.97, 0.985, 0.995), (60, 150, 400), (3, 5, 10)),
         ("strong effects of speakers", STRONG_SPEAKERS, (0.985, 0.995), (60, 400), (3, 10)),
         ("strong effects of seeds", STRONG_SEEDS, (0.985, 0.995), (60, 400), (3, 10)),
     ):
-        head("Coverage: " + title, ["accuracy", "speakers", "seeds", *INTERVALS])
-        shares = []
-        for accuracy, count in product(accuracies, speakers):
-            for n, resplit in [(n, False) for n in seeds] + [(max(seeds), True)]:
-                found = coverage(studies, accuracy, count, n, resplit, effects)
-                row(
-                    f"{accuracy:.1%}",
-                    count,
-                    f"{n}{', resplit' * resplit}",
-                    *(f"{share:.3f}" for share in found.values()),
-                )
-                shares.append(list(found.values()))
-        for name, pick in (("lowest", np.min), ("mean", np.mean), ("highest", np.max)):
-            row(f"**{name}**", "", "", *(f"{share:.3f}" for share in pick(shares, axis=0)))
-
-    head("Decisions", ["true accuracies, most expensive first", "seeds", "speakers", *OUTCOMES])
+        yield f"Coverage: {title}", ["accuracy", "speakers", "seeds", *INTERVALS], [
+            ([f"{accuracy:.1%}", count, f"{n}{', resplit' * resplit}"],
+             coverage, (studies, accuracy, count, n, resplit, effects))
+            for accuracy, count in product(accuracies, speakers)
+            for n, resplit in [(n, False) for n in seeds] + [(max(seeds), True)]
+        ]  # fmt: skip
     worse = ((0.985, 0.98), (0.995, 0.99), (0.985, 0.9825, 0.98), (0.985, 0.98, 0.98, 0.98), (0.99, 0.985, 0.99, 0.985))
     equal = ((0.985, 0.985), (0.99, 0.99, 0.99), (0.995, 0.995, 0.995, 0.995))
-    for accuracies in (*worse, *equal):
-        for n, count, resplit in ((3, 60, False), (5, 60, False), (10, 400, False), (10, 1500, True)):
-            found = decisions(studies, accuracies, n, count, 4, resplit)
-            values = ", ".join(f"{100 * accuracy:.4g}" for accuracy in accuracies)
-            row(values, f"{n}{', resplit' * resplit}", count, *(f"{share:.3f}" for share in found.values()))
+    yield "Decisions", ["true accuracies, most expensive first", "seeds", "speakers", *OUTCOMES], [
+        ([", ".join(f"{100 * accuracy:.4g}" for accuracy in accuracies), f"{n}{', resplit' * resplit}", count],
+         decisions, (studies, accuracies, n, count, 4, resplit))
+        for accuracies in (*worse, *equal)
+        for n, count, resplit in ((3, 60, False), (5, 60, False), (10, 400, False), (10, 1500, True))
+    ]  # fmt: skip
+    yield (
+        "Plans",
+        ["accuracy", "speakers", "clips", "seeds planned (median)", "power with these"],
+        [
+            ([f"{accuracy:.1%}", count, count * each], planned, (studies // 4, accuracy, count, each))
+            for accuracy, count, each in ((0.99, 1000, 2), (0.995, 1000, 2), (0.985, 2000, 4), (0.99, 2000, 4))
+        ],
+    )
 
-    head("Plans", ["accuracy", "speakers", "clips", "seeds planned (median)", "power with these"])
-    for accuracy, count, each in ((0.99, 1000, 2), (0.995, 1000, 2), (0.985, 2000, 4), (0.99, 2000, 4)):
-        median, power = planned(studies // 4, accuracy, count, each)
-        row(f"{accuracy:.1%}", count, count * each, f"{median:g}", f"{power:.2f}")
+
+def main(studies: int, jobs: int) -> None:
+    """Print the tables, whose rows `jobs` processes make."""
+    chance = math.sqrt(0.95 * 0.05 / studies)
+    print(f"{studies:,} studies in each row (a quarter for the bootstrap and the plans): a share of 0.95 varies by")
+    print(f"±{chance:.3f} by chance (one standard deviation).")
+    found = list(tables(studies))
+    tasks = [task for _, _, rows in found for _, *task in rows]
+    with ProcessPoolExecutor(jobs) as pool:
+        results = pool.map(run_row, *zip(*tasks, strict=True), range(len(tasks)))
+        for title, heads, rows in found:
+            print(f"\n**{title}**\n")
+            row(*heads)
+            row(*["---:"] * len(heads))
+            shares = []
+            for cells, *_ in rows:
+                shares.append(list(next(results).values()))
+                row(*cells, *(f"{share:.3f}" if share < 2 else f"{share:g}" for share in shares[-1]))
+            for name, pick in (("lowest", np.min), ("mean", np.mean), ("highest", np.max)) if "Cov" in title else ():
+                row(f"**{name}**", "", "", *(f"{share:.3f}" for share in pick(shares, axis=0)))
 
 
-def head(title: str, names: Sequence[str]) -> None:
-    print(f"\n**{title}**\n")
-    row(*names)
-    row(*["---:"] * len(names))
+def run_row(function: Callable[..., dict[str, float]], arguments: tuple[Any, ...], stream: int) -> dict[str, float]:
+    return function(*arguments, stream=stream)
 
 
 def row(*cells: object) -> None:
@@ -189,5 +206,6 @@ def row(*cells: object) -> None:
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--studies", type=int, default=1000, help="studies in each row (default: 1000)")
-    main(parser.parse_args().studies)
+    parser.add_argument("--studies", type=int, default=STUDIES, help="studies in each row (default: %(default)s)")
+    parser.add_argument("--jobs", type=int, default=2, help="rows that are made at once (default: %(default)s)")
+    main(**vars(parser.parse_args()))

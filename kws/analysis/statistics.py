@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy import stats
+from scipy.special import stdtr, stdtrit  # Student's t: its distribution function and the inverse
 
 CONFIDENCE = 0.95
 POWER = 0.8
@@ -74,7 +74,7 @@ def mean_interval(values: ArrayLike) -> Estimate:
 
 
 def _t(df: float, probability: float = 0.5 + CONFIDENCE / 2) -> float:
-    return float(stats.t.ppf(probability, df))
+    return float(stdtrit(df, probability))
 
 
 class _Crossed:
@@ -88,7 +88,8 @@ class _Crossed:
 
     def __init__(self, values: Answers, speakers: Speakers) -> None:
         values = values[~np.isnan(values).all(1)]
-        present, values = ~np.isnan(values), np.nan_to_num(values)
+        present = ~np.isnan(values)
+        values = np.where(present, values, 0.0)
         self.seeds, self.clips = len(values), int(present.any(0).sum())
         self.clips_per_seed = present.sum() / max(self.seeds, 1)
         share = present / (present.sum(1, keepdims=True) * max(self.seeds, 1))  # of each value in the mean
@@ -105,8 +106,6 @@ class _Crossed:
         self.by_seed = float(np.sum(cells.sum(1) ** 2)) * self.seeds / max(self.seeds - 1, 1)
         self.by_speaker = float(np.sum(cells.sum(0) ** 2)) * self.speakers / max(self.speakers - 1, 1)
         self.by_cell = float(np.sum(cells**2))
-        if self.seeds < 2:
-            self.by_seed = self.by_cell = 0.0
         self.pseudo = PSEUDO_CLIPS / max(self.clips, 1) ** 2
         crossed = max(self.by_seed + self.by_speaker - self.by_cell, self.by_seed, self.by_speaker)
         self.variance = crossed + self.pseudo
@@ -149,7 +148,7 @@ def difference(a: Answers, b: Answers, speakers: Speakers) -> Difference:
     discordant = found.mean_size + PSEUDO_CLIPS / found.clips
     error = math.sqrt(found.variance)
     low = -_highest(-found.mean, error, discordant, found.df)
-    p = 2 * float(stats.t.sf(abs(found.mean) / error, found.df))
+    p = 2 * float(stdtr(found.df, -abs(found.mean) / error))
     return Difference(found.seeds, found.mean, low, _highest(found.mean, error, discordant, found.df), p)
 
 

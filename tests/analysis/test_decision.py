@@ -132,6 +132,16 @@ def test_a_value_that_is_worse_by_the_margin_is_rarely_recommended(accuracies):
     assert SIMULATION["decisions"](100, (0.995, 0.995, 0.995), 5, 400)["cheapest"] > 0.3
 
 
+def test_the_documented_simulation_is_that_of_the_script():
+    text = (REPOSITORY / "docs" / "statistics.md").read_text(encoding="utf-8")
+    assert f"{SIMULATION['STUDIES']:,} studies in each row" in text
+    for title, heads, rows in SIMULATION["tables"](SIMULATION["STUDIES"]):
+        table = text.partition(f"**{title}**")[2].split("\n\n")[1].splitlines()
+        assert table[0] == f"| {' | '.join(heads)} |"
+        for cells, line in zip(rows, table[2 : 2 + len(rows)], strict=True):
+            assert line.startswith(f"| {' | '.join(map(str, cells[0]))} |")
+
+
 # Sentences
 
 

@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
+from scipy.optimize import brentq
 
 from kws.analysis.statistics import (
     SEEDS_TO_PLAN,
@@ -29,7 +30,10 @@ def test_the_mean_interval_is_students_t():
     assert result.sd == pytest.approx(np.std(values, ddof=1))
 
 
-def test_a_single_value_has_no_interval():
+def test_two_values_have_an_interval_and_a_single_value_has_none():
+    low, high = stats.t.interval(0.95, 1, 0.7, 0.1)
+    two = mean_interval([0.6, 0.8])
+    assert (two.low, two.high) == (pytest.approx(low), pytest.approx(high))
     result = mean_interval([0.99])
     assert (result.n, result.mean) == (1, 0.99)
     assert all(math.isnan(value) for value in (result.sd, result.low, result.high))
@@ -86,8 +90,14 @@ def test_errors_of_one_speaker_tell_less_than_those_of_many():
 
 
 def test_with_one_speaker_there_is_no_interval():
-    assert math.isnan(accuracy_interval(answers({0}, {1}), np.zeros(100, int)).low)
-    assert math.isnan(difference(answers({0}, {1}), answers({2}, {1}), np.zeros(100, int)).low)
+    one, two = answers({0}, {1}), answers({2}, {1})
+    for found in (accuracy_interval(one, np.zeros(100, int)), difference(one, two, np.zeros(100, int))):
+        assert found.n == 2 and math.isnan(found.low) and math.isnan(found.high)
+
+
+def test_a_difference_of_one_seed_has_no_interval():
+    found = difference(answers({0}), answers({1, 2}), PAIRS)
+    assert (found.n, found.mean) == (1, -0.01) and math.isnan(found.low) and math.isnan(found.p)
 
 
 def test_clips_that_a_seed_does_not_have_do_not_count():
@@ -171,7 +181,157 @@ def test_a_plan_needs_fewer_seeds_for_a_wider_margin_and_more_clips_if_these_do_
     assert plan(a, changing, speakers, 0.005, 4000) is None
 
 
+# The same by a plain computation in loops, as docs/statistics.md describes it.
+
+
+def by_loops(values, speakers):
+    """Return mean, clips, variance with the quarter of a clip, and Satterthwaite's degrees of freedom."""
+    cells, shares = {}, {}
+    rows = [[(k, x) for k, x in zip(speakers, row, strict=True) if not math.isnan(x)] for row in values]
+    rows = [row for row in rows if row]
+    mean = sum(sum(x for _, x in row) / len(row) for row in rows) / len(rows)
+    for seed, row in enumerate(rows):
+        for k, x in row:
+            share = 1 / len(row) / len(rows)
+            cells[seed, k] = cells.get((seed, k), 0) + share * (x - mean)
+            shares[seed, k] = shares.get((seed, k), 0) + share
+    clips = sum(any(not math.isnan(x) for x in column) for column in zip(*values, strict=True))
+    numbers = [len({key[place] for key in cells}) for place in (0, 1)]
+    parts = [sum(x**2 for x in sums(cells, place).values()) * n / max(n - 1, 1) for place, n in enumerate(numbers)]
+    of_cells = sum(x**2 for x in cells.values())
+    little = 0.25 / clips**2
+    variance = max(parts[0] + parts[1] - of_cells, *parts) + little
+    df = variance**2 / (parts[0] ** 2 / max(numbers[0] - 1, 1) + (parts[1] + little) ** 2 / (numbers[1] - 1))
+    return mean, clips, variance, max(1, df), parts, of_cells, [sums(shares, 0), sums(shares, 1), shares]
+
+
+def sums(cells, place):
+    """Return the sums of the cells over each seed (place 0) or speaker (1)."""
+    found = {}
+    for key, value in cells.items():
+        found[key[place]] = found.get(key[place], 0) + value
+    return found
+
+
+def some_answers(seeds, per_speaker, resplit=False, rate=0.15, spread=0.1, seed=0):
+    """Random answers of speakers with these numbers of clips; each seed has its own rate of errors."""
+    chance = np.random.default_rng(seed)
+    speakers = np.repeat(np.arange(len(per_speaker)) + 3, per_speaker)  # a speaker may be missing, such as 0
+    rates = rate + spread * chance.random((seeds, 1)) + 0.2 * (speakers % 5 == 0)
+    found = (chance.random((seeds, len(speakers))) > rates).astype(float)
+    if resplit:
+        found[:, chance.random(len(speakers)) < 0.1] = math.nan
+        for row in found:
+            row[np.isin(speakers, chance.permutation(len(per_speaker))[: len(per_speaker) // 2] + 3)] = math.nan
+    return found, speakers
+
+
+CASES = {
+    "few speakers": some_answers(4, [1, 2, 3, 2, 1, 4, 2, 5]),
+    "many clips, other seeds": some_answers(3, [9, 11, 30, 8, 12, 15] * 4, spread=0.5),
+    "few errors": some_answers(6, [1, 2, 3] * 12, rate=0.0, spread=0.02),
+    "resplit": some_answers(5, [1, 2, 3, 2, 7, 4, 2, 5, 3, 6], resplit=True),
+    "two seeds": some_answers(2, [1, 2, 3, 2, 1, 4, 2, 5]),
+    "two speakers": some_answers(4, [20, 30]),
+    "one seed": some_answers(1, [1, 2, 3, 2, 1, 4, 2, 5]),
+    "a seed without clips": (np.vstack([some_answers(3, [2, 3] * 5)[0], np.full(25, math.nan)]), np.arange(25) // 3),
+    "no error": (np.ones((3, 25)), np.arange(25) // 3),
+    "all wrong": (np.zeros((3, 25)), np.arange(25) // 3),
+    "nearly all wrong": (1 - some_answers(3, [2, 3] * 5, rate=0.0, spread=0.02)[0], np.arange(25) // 3),
+}
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_an_accuracy_interval_solves_wilsons_equation_with_the_crossed_variance(case):
+    found, speakers = CASES[case]
+    mean, clips, variance, df, *_ = by_loops(found, speakers)
+    result = accuracy_interval(found, speakers)
+    seeds = [np.nanmean(row) for row in found if not np.isnan(row).all()]
+    assert (result.n, result.mean) == (len(seeds), pytest.approx(mean))
+    assert result.sd == pytest.approx(np.std(seeds, ddof=1)) if len(seeds) > 1 else math.isnan(result.sd)
+    error = min(1 - mean + 0.25 / clips, 1 - 0.25 / clips)
+    t = stats.t.ppf(0.975, df)
+    bounds = []
+    for start, end in ((1e-12, error), (error, 1 - 1e-12)):
+        bounds.append(
+            brentq(lambda x: (x - error) ** 2 - t**2 * variance * x * (1 - x) / error / (1 - error), start, end)
+        )
+    assert (result.high, result.low) == (
+        pytest.approx(max(1 - bounds[0], mean)), pytest.approx(min(1 - bounds[1], mean))
+    )  # fmt: skip
+
+
+PAIRED = {  # the second: with fewer discordant clips, which may all favour one side
+    "few speakers": (some_answers(4, [1, 2, 3, 2, 1, 4, 2, 5], seed=1), CASES["few speakers"]),
+    "resplit": ((1 - 2 * (CASES["resplit"][0] == 0) * (np.arange(35) % 7 > 2), None), CASES["resplit"]),
+    "two seeds": (some_answers(2, [1, 2, 3, 2, 1, 4, 2, 5], seed=1), CASES["two seeds"]),
+    "two speakers": (some_answers(4, [20, 30], seed=1), CASES["two speakers"]),
+    "few errors": ((np.ones((6, 72)), None), CASES["few errors"]),
+    "one error": ((np.ones((3, 72)), None), (1.0 - (np.arange(216) == 100).reshape(3, 72), CASES["few errors"][1])),
+    "other seeds": (some_answers(3, [9, 11, 30, 8, 12, 15] * 4, seed=2), CASES["many clips, other seeds"]),
+}
+
+
+@pytest.mark.parametrize("turned", [False, True])
+@pytest.mark.parametrize("case", PAIRED)
+def test_a_difference_solves_the_score_equation_with_the_crossed_variance(case, turned):
+    (a, _), (b, speakers) = PAIRED[case]
+    a = np.where(np.isnan(b), b, np.clip(a, 0, 1))
+    a, b = (b, a) if turned else (a, b)
+    mean, clips, variance, df, *_ = by_loops(b - a, speakers)
+    result = difference(a, b, speakers)
+    assert (result.n, result.mean) == (len(a), pytest.approx(mean, abs=1e-12))
+    assert result.p == pytest.approx(2 * stats.t.sf(abs(mean) / math.sqrt(variance), df))
+    discordant = np.mean([np.nanmean(np.abs(row)) for row in b - a]) + 0.25 / clips
+    spread = stats.t.ppf(0.975, df) ** 2 * variance
+    for sign, bound in ((1, result.high), (-1, result.low)):
+        reach, slope = sign * (bound - mean), sign * mean / discordant
+        if slope < 0 < sign * mean + math.sqrt(spread):
+            slope = 0  # the variance at zero, as for the p-value
+        expected = spread * (1 + slope * reach / discordant)
+        if reach > discordant:
+            expected = spread * (slope + reach / discordant)
+        assert reach > 0 and (reach**2 == pytest.approx(expected) or (bound == sign and reach**2 < expected))
+
+
+PAIRED_FOR_PLAN = PAIRED | {
+    "no speaker twice": (
+        (np.ones((3, 30)), None),
+        (np.where(np.arange(30) // 10 == np.arange(3)[:, None], np.arange(30) % 7 > 0, math.nan), np.arange(30) // 2),
+    ),
+}
+
+
+@pytest.mark.parametrize("case", PAIRED_FOR_PLAN)
+@pytest.mark.parametrize(
+    ("margin", "clips", "made"), [(0.2, 200, 0), (0.2, 200, 10), (0.2, 50, 15), (0.05, 900, 0), (0.02, 50, 0)]
+)
+def test_a_plan_has_the_fewest_seeds_whose_error_shows_the_margin_with_80_percent(case, margin, clips, made):
+    (a, _), (b, speakers) = PAIRED_FOR_PLAN[case]
+    a = np.where(np.isnan(b), b, np.clip(a, 0, 1))
+    *_, (by_seed, by_speaker), by_cell, shares = by_loops(b - a, speakers)
+    seed, speaker, cell = (sum(x**2 for x in item.values()) for item in shares)
+    of_seeds = max(0, by_seed - by_cell) / (seed - cell)
+    of_speakers = max(0, by_speaker - by_cell) / (speaker - cell) if case != "no speaker twice" else 0
+    rest = max(0, by_cell / cell - of_seeds - of_speakers)
+    used = int((~np.isnan(a)).any(0).sum())
+    of_speakers += 0.25 / used**2 / speaker
+    clips_per_speaker = cell * (~np.isnan(a)).sum()  # of as many equal ones
+    needed = None
+    for seeds in (number for number in (5, 10, 15, 20, 30) if number > made):
+        most = (margin / (stats.t.ppf(0.975, seeds - 1) + stats.t.ppf(0.8, seeds - 1))) ** 2 - of_seeds / seeds
+        if most > 0:
+            # A fifth of `clips` is held out by each seed: other speakers by each, but all of them in the end.
+            of_clips = clips_per_speaker * (of_speakers + (0.8 * of_speakers + rest) / (0.2 * seeds))
+            needed = seeds, max(clips, math.ceil(of_clips / most))
+            if needed[1] == clips:
+                break
+    found = plan(a, b, speakers, margin, clips, made)
+    assert (found and (found.seeds, found.clips, found.held_out)) == (needed and (*needed, round(0.2 * needed[1])))
+
+
 def test_holm_on_a_textbook_example():
+    assert holm([0.6, 0.7]) == [1, 1]
     assert holm([0.01, 0.04, 0.03, 0.005]) == pytest.approx([0.03, 0.06, 0.06, 0.02])
     corrected = holm([0.02, math.nan, 0.5])
     assert corrected[0] == pytest.approx(0.04) and math.isnan(corrected[1]) and corrected[2] == 0.5
@@ -183,3 +343,4 @@ def test_rounding_differences_add_no_point_to_the_pareto_front():
 
 def test_the_pareto_front():
     assert pareto([(4, 0.9), (1, 0.7), (2, 0.8), (3, 0.75), (2, 0.6)]) == [1, 2, 0]
+    assert pareto([(2, 0.6), (2, 0.8)]) == [1]

@@ -2,14 +2,18 @@
 
 import io
 import math
+import re
 
+import numpy as np
 import pytest
-from helpers.run_folders import CLIPS, make_run, make_study, write_sweep
+from helpers.run_folders import CLIPS, make_run, make_study, record, write_sweep
 from rich.console import Console
 
 from kws.analysis.load import load
 from kws.analysis.narrative import answer, conclusions
-from kws.analysis.study import studies
+from kws.analysis.records import Results
+from kws.analysis.statistics import accuracy_interval, plan
+from kws.analysis.study import last_epochs_spread, studies
 from kws.formatting import percentage_points
 from kws.report.charts import figures
 from kws.report.content import comparison_rows, difference_heads, difference_rows, facts
@@ -45,6 +49,7 @@ def test_the_best_is_kept_if_every_cheaper_value_is_significantly_worse(tmp_path
     }
     found = study_of(tmp_path, val)
     assert found.decision.verdict == "keep the best" and found.recommended.values == {"n_mels": 80}
+    assert found.decision.blocked and found.plan is None  # nothing is left to decide
     sentence = answer(found)[0]
     assert sentence.startswith("Choose n_mels 80: it has the highest mean validation accuracy (99.00 %, 5 seeds)")
     assert "every cheaper value is significantly lower; the nearest, n_mels 40, by 3.00 points" in sentence
@@ -103,6 +108,29 @@ def test_the_choice_is_made_on_validation_and_never_on_test(tmp_path):
     assert any("n_mels 80 is 10.00 points better than n_mels 20" in line for line in conclusions(found))
 
 
+def test_three_shared_seeds_are_enough_and_other_seeds_do_not_count(tmp_path):
+    val = {20: [0.99, 0.98, 0.995, 0.5, 0.5], 40: [0.95, 0.96, 0.95], 80: [0.99]}
+    found = study_of(tmp_path, val, margin=0.1)
+    assert found.shared_seeds == [0, 1, 2] and [item.val.n for item in found.comparisons] == [3]
+    assert found.best.values == {"n_mels": 20} and found.decision.verdict == "within margin"
+    assert (found.chosen_run.config["n_mels"], found.chosen_run.seed) == (20, 2)  # its best run on validation
+
+
+def test_one_value_with_three_seeds_is_not_compared_with_itself(tmp_path):
+    found = study_of(tmp_path, {20: [0.98] * 3, 40: [0.99]})
+    assert found.decision is None and "only 1 seed is shared" in answer(found)[0]
+    assert found.best.values == {"n_mels": 40}
+
+
+def test_stability_is_the_standard_deviation_over_the_last_five_epochs(tmp_path):
+    make_run(tmp_path)
+    [run] = load([tmp_path]).runs
+    run.history["val/accuracy"] = [0.1, 0.7, 0.9, 0.8, 0.9, 0.8]
+    assert last_epochs_spread(run) == pytest.approx(0.0836660)
+    run.history["val/accuracy"] = [0.5]
+    assert math.isnan(last_epochs_spread(run))
+
+
 def test_too_few_seeds_give_no_recommendation(tmp_path):
     found = study_of(tmp_path, {value: accuracies[:2] for value, accuracies in CLOSE.items()})
     assert found.decision is None and not found.recommends and not found.comparisons
@@ -125,6 +153,78 @@ def test_one_configuration_gives_no_comparison(tmp_path):
         "Nothing was compared: all 5 runs have the same settings except the seed, "
         "and their mean is 98.60 % on validation clips."
     )
+
+
+def study_from(runs, **sweep):
+    """Return the Study of RunRecords, which a sweep file with this content made."""
+    for run in runs:
+        run.sweep_id = "abc" if sweep else ""
+    (found,) = studies(Results(runs, [], {"abc": sweep} if sweep else {}))
+    return found
+
+
+def some_records(values=(20, 40), seeds=5, **settings):
+    """Return a RunRecord for each value of n_mels and seed, with a few random errors."""
+    chance = np.random.default_rng(0)
+    return [
+        record(range(30), range(30, 50), chance.random(100) < 0.02, seed=seed, n_mels=n_mels, **settings)
+        for n_mels in values
+        for seed in range(seeds)
+    ]
+
+
+@pytest.mark.parametrize("resplit", [False, True])
+def test_the_plan_is_for_the_undecided_pair_and_all_clips_that_resplit_can_split(resplit):
+    found = study_from(some_records(resplit=resplit), **{})
+    which, better, _ = found.decision.blocked
+    answers = [item.answers for item in found.compared]
+    held_out = 100 if resplit else 60
+    assert found.decision.verdict == "undecided" and answers[0].shape == (5, held_out)
+    speakers = [*range(50), *range(50)] if resplit else [*range(30), *range(30)]  # in order of the clips' names
+    clips, made = (1000 + 60 + 40, 5) if resplit else (1000 + 60, 0)
+    assert found.plan == plan(answers[better], answers[which], np.array(speakers), 0.005, clips, made)
+    assert found.plan.seeds > made and found.plan.clips >= clips
+
+
+def test_clips_of_one_speaker_count_together_and_clips_without_a_speaker_alone():
+    for settings, speakers in (({}, [*range(30), *range(30)]), ({"speaker_from": "(.)$^"}, range(60))):
+        for item in study_from(some_records(**settings)).configurations:
+            expected = accuracy_interval(item.answers, np.array(speakers))
+            assert (item.val.low, item.val.high) == (expected.low, expected.high)
+
+
+def test_the_run_to_deploy_is_the_best_on_validation_then_the_one_with_the_lowest_loss():
+    wrong = np.zeros(100, bool)
+    runs = [record(range(30), range(30, 50), wrong, seed=seed) for seed in range(4)]
+    for run, loss in zip(runs[:3], (0.3, 0.1, 0.2), strict=True):  # the fourth has none
+        run.summary["best/val_loss"] = loss
+    runs.append(record(range(30), range(30, 50), ~wrong, seed=4))
+    runs[4].summary["best/val_loss"] = 0.0
+    assert study_from(runs).chosen_run.seed == 1
+
+
+@pytest.mark.parametrize(
+    ("description", "settings", "question"),
+    [
+        (None, {"values": (20, 40)}, "What does n_mels change?"),
+        ("", {"values": (20, 40), "vary": "lr"}, "What do n_mels and lr change?"),
+        (None, {"values": (20,)}, "How accurate is this configuration?"),
+        ("Question: are 40\n bands enough? Then: more?", {}, "Are 40 bands enough?"),
+        ("Bands and accuracy. And more.", {}, "Bands and accuracy"),
+    ],
+)
+def test_the_question_is_that_of_the_sweep_file_or_names_the_settings(description, settings, question):
+    vary = settings.pop("vary", None)
+    runs = some_records(seeds=2, **settings)
+    if vary:
+        runs += [record(range(30), range(30, 50), [0] * 100, seed=seed, lr=0.1) for seed in range(2)]
+    sweep = {} if description is None else {"description": description, "method": "random"}
+    assert study_from(runs, **sweep).question == question
+
+
+def test_the_key_of_a_study_is_short_and_in_letters_that_files_and_anchors_can_have():
+    key = study_from(some_records(study="Bänder_20/40: wie viele sind genug, und warum?")).key
+    assert re.fullmatch("B-nder_20-40--wie-viele-sind-genug--und--[0-9a-f]{6}", key)
 
 
 def test_each_study_name_and_data_set_is_a_study(tmp_path):
