@@ -242,7 +242,8 @@ def _demo(options: argparse.Namespace) -> int:
 
 def _listen(options: argparse.Namespace) -> int:
     from kws.config import SILENCE, UNKNOWN
-    from kws.inference.listen import detect, microphone, moments
+    from kws.inference.listen import detect, moments
+    from kws.inference.microphone import microphone
     from kws.inference.predict import Predictor
     from kws.inference.recording import read_blocks, shown
     from kws.terminal import tables
@@ -296,6 +297,13 @@ def _rates(options: argparse.Namespace, predictor: "Predictor") -> int:
     return 0
 
 
+def _record(options: argparse.Namespace) -> int:
+    from kws.terminal.recorder import session
+
+    session(Path(options.out), resolve(("kws record", {"words": options.words})).words, options.clips, options.speaker)
+    return 0
+
+
 def _doctor(options: argparse.Namespace) -> int:
     from kws import doctor
     from kws.terminal.progress import console
@@ -308,5 +316,5 @@ def _doctor(options: argparse.Namespace) -> int:
 
 COMMANDS: dict[str, Callable[[argparse.Namespace], int]] = {
     "data": _data, "sweep": _sweep, "report": _report, "predict": _predict, "listen": _listen, "export": _export,
-    "demo": _demo, "doctor": _doctor,
+    "demo": _demo, "record": _record, "doctor": _doctor,
 }  # fmt: skip

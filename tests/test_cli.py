@@ -23,11 +23,11 @@ def test_version(kws):
 def test_help_names_every_command(kws):
     done = kws("--help")
     assert done.status == 0 and done.err == ""
-    for command in ("data", "train", "sweep", "report", "predict", "doctor"):
+    for command in ("data", "train", "sweep", "report", "predict", "listen", "record", "doctor"):
         assert re.search(rf"^    {command} ", done.out, re.MULTILINE), command
 
 
-@pytest.mark.parametrize("command", ("data", "train", "sweep", "report", "predict", "doctor"))
+@pytest.mark.parametrize("command", ("data", "train", "sweep", "report", "predict", "listen", "record", "doctor"))
 def test_every_command_has_help(kws, command):
     done = kws(command, "--help")
     assert done.status == 0 and done.out.startswith(f"usage: kws {command}") and done.err == ""

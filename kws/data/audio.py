@@ -25,16 +25,21 @@ def read_clip(path: str | Path, changes: list[str] | None = None) -> "NDArray[np
 
     What was changed is appended to `changes`. Raises KwsError, naming the file.
     """
+    samples = read_audio(path, LONGEST_CLIP_S, changes)
+    if len(samples) > N_SAMPLES and changes is not None:
+        changes.append("longer than a second")
+    return loudest_second(samples)
+
+
+def loudest_second(samples: "NDArray[Any]") -> "NDArray[Any]":
+    """Return the second (16000,) of samples (time,) with the most energy; all of them if they are shorter."""
     import numpy as np
 
-    samples = read_audio(path, LONGEST_CLIP_S, changes)
-    if len(samples) > N_SAMPLES:
-        energy = np.concatenate([[0.0], np.cumsum(np.square(samples, dtype=np.float64))])
-        start = int(np.argmax(energy[N_SAMPLES:] - energy[:-N_SAMPLES]))
-        if changes is not None:
-            changes.append("longer than a second")
-        return samples[start : start + N_SAMPLES]
-    return samples
+    if len(samples) <= N_SAMPLES:
+        return samples
+    energy = np.concatenate([[0.0], np.cumsum(np.square(samples, dtype=np.float64))])
+    start = int(np.argmax(energy[N_SAMPLES:] - energy[:-N_SAMPLES]))
+    return samples[start : start + N_SAMPLES]
 
 
 def pad(waveform: "torch.Tensor") -> "torch.Tensor":

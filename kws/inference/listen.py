@@ -11,7 +11,6 @@ import numpy as np
 import torch
 
 from kws.data.audio import N_SAMPLES, SAMPLE_RATE
-from kws.errors import KwsError
 from kws.inference.predict import Predictor
 from kws.inference.recording import Samples, windows
 
@@ -77,18 +76,3 @@ def detect(moments: Iterable[Moment], threshold: float) -> Iterator[Detection]:
         elif moment.word != heard and moment.time_s >= ready_s:
             heard, ready_s = moment.word, moment.time_s + REFRACTORY_S
             yield Detection(round(max(0.0, moment.time_s), 1), moment.word, moment.probability)
-
-
-def microphone() -> Iterator[Samples]:
-    """Yield blocks of 100 ms from the microphone until interrupted. Raises KwsError if there is none."""
-    try:
-        import sounddevice
-    except (ImportError, OSError) as error:  # OSError: the PortAudio library is missing
-        how = "pip install 'kws[microphone]', and on Linux the system's package of PortAudio (libportaudio2)"
-        raise KwsError(f"microphone: sounddevice is unavailable ({error}); {how}; or give a file") from error
-    try:
-        with sounddevice.InputStream(SAMPLE_RATE, HOP, channels=1, dtype="float32") as stream:
-            while True:
-                yield stream.read(HOP)[0][:, 0].copy()
-    except sounddevice.PortAudioError as error:
-        raise KwsError(f"microphone: cannot be opened ({error}); connect one, or give a file") from error

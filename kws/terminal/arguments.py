@@ -128,6 +128,15 @@ def parser() -> argparse.ArgumentParser:
         sub.add_argument("model", type=PATH, metavar="RUN", help="a run id or a run folder")
         sub.add_argument("--run_dir", type=PATH, default="runs", metavar="DIR", help=run_dir)
 
+    record = command("record", "record your own clips with the microphone, as WORD/SPEAKER_nohash_N.wav")
+    record.add_argument("--words", required=True, help="the words to say, such as no,yes")
+    record.add_argument(
+        "--clips", type=int, default=20, metavar="N", help="of each word, with earlier ones (default: 20)"
+    )
+    record.add_argument("--speaker", metavar="NAME", help="who speaks; only a hash is stored (default: asks)")
+    own = "the folder for them, which kws train takes as --data_dir (default: recordings)"
+    record.add_argument("--out", type=PATH, default="recordings", metavar="DIR", help=own)
+
     doctor = command("doctor", "check what is installed, found and reachable, with suggested fixes")
     doctor.add_argument("--data_dir", type=PATH, metavar="DIR", help=DATA_DIR_HELP)
     doctor.add_argument("--words", help="the two words (default: no,yes)")
