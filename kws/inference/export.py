@@ -87,7 +87,7 @@ def export(
         raise KwsError(f"--out: {out} must be a file name that ends in .onnx, in a folder that exists")
     path = find_checkpoint(run, run_dir)
     config, model = checkpoints.load_model(path)
-    text = model_card(path.parent)
+    text = model_card(path.parent).text
     split, why = _validation_clips(config, data_dir)
     if int8 and split is None:
         raise KwsError(f"--int8: is calibrated on validation clips, and {why}; set --data_dir")

@@ -59,7 +59,9 @@ def read_blocks(file: str, notices: list[str], is_live: bool = False) -> Iterato
         if Path(file).suffix.lower() in RAW:
             raise KwsError(f"{name}: has no header that gives sample rate and format; {_conversion(file)}") from error
         reason = getattr(error, "strerror", None) or str(error).rpartition(": ")[2].strip().rstrip(".")
-        raise KwsError(f"{name}: cannot be read as audio ({reason}); {_conversion(file)}") from error
+        stream_format = "pipe WAV, AU, AIFF or Ogg, as FLAC and MP3 cannot be read as they come: ffmpeg -i - -f wav -"
+        advice = stream_format if is_live and file == STDIN else _conversion(file)
+        raise KwsError(f"{name}: cannot be read as audio ({reason}); {advice}") from error
 
 
 def _open(file: str) -> BinaryIO:

@@ -1,23 +1,56 @@
-"""The model card: what a run's model is, how accurate it is and what it costs, as Markdown."""
+"""The model card: what a run's model is, how accurate it is and what it costs, as Markdown and as figures."""
 
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from kws import metrics
 from kws.config import SILENCE, UNKNOWN, labels_of
 from kws.formatting import count, one_line, percent
 from kws.training.run_folder import TEST, Prediction, read_config, read_predictions, read_summary
 
+MEASURED = (metrics.TEST_ACCURACY, metrics.TEST_ERRORS, metrics.PARAMS, metrics.MACS, metrics.FLOPS)
+RECORDED = ("run_id", "study", "seed", "code_version")
 
-def model_card(folder: Path) -> str:
+
+class ModelCard(NamedTuple):
+    """The card's text, and its figures as values for JSON, under the names of the run's summary and record."""
+
+    text: str
+    figures: dict[str, Any]
+
+
+def model_card(folder: Path) -> ModelCard:
     """Return the model card of the finished run in `folder`. Raises KwsError where its files cannot be read."""
-    return card(read_config(folder), read_summary(folder), list(read_predictions(folder)[TEST].values()))
+    config, summary = read_config(folder), read_summary(folder)
+    tested = list(read_predictions(folder)[TEST].values())
+    return ModelCard(_text_of(config, summary, tested), _figures(config, summary, tested))
 
 
-def card(config: Mapping[str, Any], summary: Mapping[str, Any], tested: Sequence[Prediction]) -> str:
-    """Return the model card for a run's recorded config, its summary and its predictions for the test clips."""
+def _figures(config: Mapping[str, Any], summary: Mapping[str, Any], tested: Sequence[Prediction]) -> dict[str, Any]:
+    labels, data = labels_of(config), config.get("data_info") or {}
+    figures = {name: summary[name] for name in (*MEASURED, metrics.FRONTEND_MACS) if name in summary}
+    if tested:
+        correct = sum(prediction.is_correct for prediction in tested)
+        figures["accuracy_interval_95"] = [*wilson(correct, len(tested))]
+        recalls = {metrics.recall(label): _recall(tested, number) for number, label in enumerate(labels)}
+        figures |= {name: recall for name, recall in recalls.items() if not math.isnan(recall)}
+    return {
+        "labels": [*labels],
+        "data": {name: data.get(name) for name in ("corpus", "synthetic", "fingerprint", "train", "val", "test")},
+        **{name: config.get(name) for name in RECORDED},
+        **figures,
+    }
+
+
+def _recall(tested: Sequence[Prediction], label: int) -> float:
+    """Return the share of a label's clips that were predicted as it, NaN if there are none."""
+    of_label = [prediction.is_correct for prediction in tested if prediction.label == label]
+    return sum(of_label) / len(of_label) if of_label else math.nan
+
+
+def _text_of(config: Mapping[str, Any], summary: Mapping[str, Any], tested: Sequence[Prediction]) -> str:
     labels, data = labels_of(config), config.get("data_info") or {}
     speech = data.get("corpus") or ("synthetic speech" if data.get("synthetic") else "recordings")
     held_out = "held-out speakers" if config.get("resplit") else "test clips"
@@ -46,13 +79,13 @@ def card(config: Mapping[str, Any], summary: Mapping[str, Any], tested: Sequence
             f"{percent(low)} to {percent(high)}, as if clips were independent (Wilson). "
             "`kws report` gives the interval for other speakers.",
             "",
-            f"| spoken | {' | '.join(f'predicted {_text(label)}' for label in labels)} |",
-            "|---|" + "---:|" * len(labels),
+            f"| spoken | {' | '.join(f'predicted {_text(label)}' for label in labels)} | recall |",
+            "|---|" + "---:|" * (len(labels) + 1),
         ]
         for number, label in enumerate(labels):
             of_label = [prediction.predicted for prediction in tested if prediction.label == number]
             counts = (f"{of_label.count(other):,}" for other in range(len(labels)))
-            lines.append(f"| {_text(label)} | {' | '.join(counts)} |")
+            lines.append(f"| {_text(label)} | {' | '.join(counts)} | {percent(_recall(tested, number))} |")
     lines += ["", "Limits:", ""]
     if UNKNOWN not in labels and SILENCE not in labels:
         lines.append("- Every sound is answered with a keyword: there is no label for other words, noise or silence.")

@@ -19,6 +19,7 @@ from kws.files import write_atomically
 from kws.formatting import one_line
 from kws.metrics import Row
 from kws.training import wandb_variables
+from kws.training.model_card import ModelCard
 from kws.training.run_folder import BEST_CHECKPOINT, LAYERS_HEADER
 from kws.training.wandb_account import OFFLINE, choose_mode, reading, rejected, stored_run, wandb_settings
 
@@ -157,15 +158,16 @@ class Tracker:
             except OSError as error:
                 self._notify(f"W&B will lack {name} of the run ({error})")
 
-    def log_model(self, path: Path, card: str) -> None:
-        """Log the best checkpoint as the artifact `kws-RUN_ID`, described by its model card, once.
+    def log_model(self, path: Path, card: ModelCard) -> None:
+        """Log the best checkpoint as the artifact `kws-RUN_ID`, with its model card as description and metadata, once.
 
         It is uploaded from `path` without another copy.
         """
         import wandb
 
         if self._enabled:
-            artifact = wandb.Artifact(f"kws-{self._run.id}", type="model", description=card)
+            name = f"kws-{self._run.id}"
+            artifact = wandb.Artifact(name, type="model", description=card.text, metadata=card.figures)
             artifact.add_file(str(path), name=BEST_CHECKPOINT, policy="immutable")
             self._send(lambda: self._run.log_artifact(artifact))
 

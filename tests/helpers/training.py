@@ -9,7 +9,7 @@ from pathlib import Path
 
 from helpers.corpus import make_corpus
 
-from kws.config import resolve
+from kws.config import labels_of, resolve
 from kws.training.model_card import model_card
 
 ROOT = Path(__file__).parents[2]
@@ -109,5 +109,24 @@ def assert_uploaded(server, run_folder, epochs):
     assert any(name.startswith("media/table/test/misclassified") for name in run.files)
     artifact = server.artifact(f"kws-{run.id}")
     assert (artifact.run, artifact.type) == (run.id, "model")
-    assert artifact.description == model_card(run_folder)
+    card = model_card(run_folder)
+    assert (artifact.description, json.loads(artifact.metadata)) == card
+    assert {name: card.figures[name] for name in shown if name in card.figures} == {
+        name: shown[name]
+        for name in (
+            "test/accuracy",
+            "test/errors",
+            "model/params",
+            "model/macs",
+            "model/flops",
+            "frontend/macs",
+            *(name for name in shown if "recall" in name),
+        )
+    }
+    assert card.figures["labels"] == [*labels_of(recorded)] and card.figures["seed"] == recorded["seed"]
+    low, high = card.figures["accuracy_interval_95"]
+    assert (
+        low - 1e-9 <= shown["test/accuracy"] <= high + 1e-9
+        and card.figures["data"]["test"] == recorded["data_info"]["test"]
+    )
     assert artifact.files == {"best.pt": (run_folder / "best.pt").read_bytes()}

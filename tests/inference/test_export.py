@@ -79,7 +79,13 @@ def test_an_exported_run_answers_as_torch_does_and_says_what_it_is(runs, data_di
 
     card = (tmp_path / "model.md").read_text()
     summary = json.loads((runs / "tiny" / "summary.json").read_text())
-    for text in (f"{100 * summary['test/accuracy']:.2f} %", "95 % interval", "| no |", "Every sound is answered"):
+    for text in (
+        f"{100 * summary['test/accuracy']:.2f} %",
+        "95 % interval",
+        "| recall |",
+        "| no |",
+        "Every sound is answered",
+    ):
         assert text in card
 
     # An export that differs from the trained model replaces nothing. Without the run's data it is checked on noise.

@@ -72,6 +72,23 @@ def test_a_stream_on_standard_input_is_heard_while_it_comes(here):
     assert (process.returncode, out, b"truncated" in err) == (0, b"", False)
 
 
+def test_a_format_that_cannot_be_streamed_is_named_with_what_to_pipe(here, kws):
+    soundfile.write("words.flac", stream(2, ()), 16000)
+    receiver, sender = os.pipe()
+    os.write(sender, Path("words.flac").read_bytes()[:60000])
+    os.close(sender)
+    before = os.dup(0)
+    os.dup2(receiver, 0)
+    try:
+        outcome = kws("listen", "-", "--model", here / "trained")
+    finally:
+        os.dup2(before, 0)
+        os.close(before)
+        os.close(receiver)
+    assert outcome.status == 2
+    assert "FLAC and MP3 cannot be read as they come: ffmpeg -i - -f wav -" in outcome.notices[-1]
+
+
 def test_the_microphone_is_heard(here, kws, tmp_path, monkeypatch):
     from doubles import sounddevice
 
