@@ -100,7 +100,8 @@ def read_labels(path: str, files: Sequence[str], words: Sequence[str]) -> dict[s
     found: dict[str, list[Keyword]] = {os.path.realpath(file): [] for file in files}
     try:
         with open(path, encoding="utf-8-sig", errors="surrogateescape", newline="") as text:
-            rows = csv.DictReader(text, skipinitialspace=True)
+            lines = (line.replace("\0", " ") for line in text)  # no path has a NUL
+            rows = csv.DictReader(lines, skipinitialspace=True)
             if missing := [name for name in COLUMNS if name not in (rows.fieldnames or ())]:
                 raise KwsError(f"{shown(path)}, line 1: has no column {missing[0]}; begin with {','.join(COLUMNS)}")
             for row in rows:

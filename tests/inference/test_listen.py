@@ -146,6 +146,7 @@ def test_misses_and_false_alarms_are_counted_at_every_threshold(here, kws):
         (LABELS.replace("2.5", "nan"), "line 2: time is 'nan', not seconds such as 12.5; correct it"),
         (LABELS.replace("8.5,yes", "8.5,si"), "line 4: 'si' is no keyword of the model (no, yes); correct it"),
         (LABELS + "word.wav,1,no\n", "line 6: 'word.wav' is no recording given; correct it, or give it too"),
+        (LABELS + "wo\0rds.wav,1,no\n", "line 6: 'wo rds.wav' is no recording given; correct it, or give it too"),
         (LABELS + "words.wav,2.50,no\n", "line 6: is there twice; remove it"),
         (LABELS.replace("8.5", "80"), "line 4: time is 80 s, but words.wav ends at 14.0 s; correct it"),
         (LABELS.encode("utf-16"), "line 1: has no column file; begin with file,time,label"),
