@@ -281,14 +281,14 @@ def _rates(options: argparse.Namespace, predictor: "Predictor") -> int:
     if options.evaluate:
         if not options.files:
             raise KwsError("--evaluate: needs the recordings whose keywords the file names; give them")
-        heard = rates.hear_files(predictor, options.files, options.evaluate, notify)
-        curve = rates.curve(heard, [*rates.THRESHOLDS, threshold])
+        evaluated = rates.evaluate_files(predictor, options.files, options.evaluate, notify)
+        curve = rates.curve(evaluated, [*rates.THRESHOLDS, threshold])
     else:
         if options.files or not 0 <= options.calibrate < float("inf"):
             raise KwsError("--calibrate: needs false alarms per hour, from 0, and no FILE: it takes the run's own data")
         config = replace(predictor.config, data_dir=options.data_dir or predictor.config.data_dir)
         made = material.Material(config, "validation", material.CALIBRATION_H)
-        curve = rates.curve([rates.hear(predictor, made.blocks(), made.keywords)], rates.THRESHOLDS)
+        curve = rates.curve([rates.evaluate(predictor, made.blocks(), made.keywords)], rates.THRESHOLDS)
         threshold = rates.at_most(curve, options.calibrate).threshold
         place = "" if options.run_dir == "runs" else f" --run_dir {quote(options.run_dir)}"
         command = f"kws listen --model {quote(options.model)}{place} --threshold {threshold:g}"

@@ -69,10 +69,10 @@ def detect(moments: Iterable[Moment], threshold: float) -> Iterator[Detection]:
     A keyword is detected when its probability reaches the threshold; again, when it has been below the threshold and a
     second has passed.
     """
-    heard, ready_s = "", -math.inf
+    last, ready_s = "", -math.inf
     for moment in moments:
         if moment.probability < threshold:
-            heard = ""
-        elif moment.word != heard and moment.time_s >= ready_s:
-            heard, ready_s = moment.word, moment.time_s + REFRACTORY_S
+            last = ""
+        elif moment.word != last and moment.time_s >= ready_s:
+            last, ready_s = moment.word, moment.time_s + REFRACTORY_S
             yield Detection(round(max(0.0, moment.time_s), 1), moment.word, moment.probability)

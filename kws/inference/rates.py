@@ -30,7 +30,7 @@ class Keyword(NamedTuple):
     line: int = 0
 
 
-class Heard(NamedTuple):
+class Evaluated(NamedTuple):
     """A recording: what the model says of it, the keywords that are in it, and its length."""
 
     moments: list[Moment]
@@ -61,7 +61,7 @@ class Rates(NamedTuple):
         return {**self._asdict(), "miss_rate": rate, "false_alarms_per_hour": self.false_alarms_per_hour}
 
 
-def hear(predictor: Predictor, blocks: Iterator[Samples], keywords: list[Keyword]) -> Heard:
+def evaluate(predictor: Predictor, blocks: Iterator[Samples], keywords: list[Keyword]) -> Evaluated:
     """Run the model on a recording, once for all thresholds."""
     samples = 0
 
@@ -71,25 +71,27 @@ def hear(predictor: Predictor, blocks: Iterator[Samples], keywords: list[Keyword
             samples += len(block)
             yield block
 
-    heard = [*moments(predictor, counted())]
-    return Heard(heard, sorted(keywords), samples / SAMPLE_RATE)
+    found = [*moments(predictor, counted())]
+    return Evaluated(found, sorted(keywords), samples / SAMPLE_RATE)
 
 
-def hear_files(predictor: Predictor, files: Sequence[str], labels: str, notify: Callable[[str], None]) -> list[Heard]:
-    """Return what is heard in recordings whose keywords the file `labels` names. Raises KwsError."""
+def evaluate_files(
+    predictor: Predictor, files: Sequence[str], labels: str, notify: Callable[[str], None]
+) -> list[Evaluated]:
+    """Return the evaluation of recordings whose keywords the file `labels` names. Raises KwsError."""
     keywords = read_labels(labels, files, predictor.config.words)
-    heard = []
+    evaluated = []
     for file in files:
         notices: list[str] = []
-        one = hear(predictor, read_blocks(file, notices), keywords[os.path.realpath(file)])
+        one = evaluate(predictor, read_blocks(file, notices), keywords[os.path.realpath(file)])
         for notice in notices:
             notify(f"{shown(file)}: {notice}")
         if one.keywords and one.keywords[-1].time_s > one.seconds:
             time_s, _, line = one.keywords[-1]
             end = f"{shown(file)} ends at {one.seconds:.1f} s"
             raise KwsError(f"{shown(labels)}, line {line}: time is {time_s:g} s, but {end}; correct it")
-        heard.append(one)
-    return heard
+        evaluated.append(one)
+    return evaluated
 
 
 def read_labels(path: str, files: Sequence[str], words: Sequence[str]) -> dict[str, list[Keyword]]:
@@ -131,12 +133,12 @@ def read_labels(path: str, files: Sequence[str], words: Sequence[str]) -> dict[s
     return found
 
 
-def curve(heard: Sequence[Heard], thresholds: Sequence[float]) -> list[Rates]:
+def curve(evaluated: Sequence[Evaluated], thresholds: Sequence[float]) -> list[Rates]:
     """Return the Rates over all recordings at each threshold, from low to high."""
-    keywords, hours = sum(len(one.keywords) for one in heard), sum(one.seconds for one in heard) / 3600
+    keywords, hours = sum(len(one.keywords) for one in evaluated), sum(one.seconds for one in evaluated) / 3600
     rates = []
     for threshold in sorted({*thresholds}):
-        counts = [_errors(detect(one.moments, threshold), one.keywords) for one in heard]
+        counts = [_errors(detect(one.moments, threshold), one.keywords) for one in evaluated]
         missed, false_alarms = (sum(column) for column in zip(*counts, strict=True))
         rates.append(Rates(threshold, keywords, missed, hours, false_alarms))
     return rates

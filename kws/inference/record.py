@@ -31,7 +31,7 @@ def numbers(folder: Path, word: str, speaker: str) -> list[int]:
     return sorted(int(number) for number in names if number.isdecimal())
 
 
-def hear_clip(show: Callable[[int], None]) -> Samples:
+def record_clip(show: Callable[[int], None]) -> Samples:
     """Return the loudest second (16000,) of two from the microphone, after a countdown.
 
     `show` is called with 3, 2 and 1, and with 0 when the word is to be said. Raises KwsError.

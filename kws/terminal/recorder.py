@@ -50,7 +50,7 @@ def _clip(folder: Path, word: str, speaker: str, title: str) -> bool:
     while True:
         if key == "r":
             console.print(f"\n{title}", end="", markup=False)
-            samples = record.hear_clip(lambda n: console.print(f" {n}" if n else f'  say "{word}"', end=""))
+            samples = record.record_clip(lambda n: console.print(f" {n}" if n else f'  say "{word}"', end=""))
             console.print()
             problem = record.problem(samples)
             console.print(problem or play(samples) or "recorded", markup=False)

@@ -113,7 +113,7 @@ def rates(curve: Sequence["Rates"], threshold: float, as_json: bool, **facts: ob
     for item in shown:
         table.add_row(f"{item.threshold:g}", percent(item.miss_rate, 1), f"{item.false_alarms_per_hour:.1f}")
     console.print(table)
-    line(f"heard         {chosen.hours:.2f} h with {chosen.keywords:,} keywords")
+    line(f"material      {chosen.hours:.2f} h with {chosen.keywords:,} keywords")
     line(f"threshold     {threshold:g}")
     line(f"missed        {chosen.missed:,} keywords ({percent(chosen.miss_rate, 1)})")
     line(f"false alarms  {chosen.false_alarms:,} ({chosen.false_alarms_per_hour:.1f} per hour)")

@@ -8,7 +8,7 @@ import os
 
 import numpy as np
 
-heard = 0  # samples
+given = 0  # samples
 
 
 class PortAudioError(Exception):
@@ -29,12 +29,12 @@ class InputStream:
         pass
 
     def read(self, frames):
-        global heard
-        heard += frames
-        if heard > len(self.sound):
-            heard = 0
+        global given
+        given += frames
+        if given > len(self.sound):
+            given = 0
             raise KeyboardInterrupt  # as the person does who has said everything
-        return self.sound[heard - frames : heard, None], False
+        return self.sound[given - frames : given, None], False
 
 
 def play(data, samplerate=None, mapping=None, blocking=False, loop=False):
