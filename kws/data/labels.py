@@ -21,6 +21,7 @@ from kws.errors import KwsError
 
 HELD_OUT_WORDS = 0.2  # share of the other words that only validation has
 FEWEST_WORDS = 3  # with fewer other words, none is held out
+MANY_WORDS = 10  # with as many other words, training needs no made-up ones
 NOISE_TRAINED = 0.8  # share of each noise recording, from its start, that training uses
 DIGITAL_SILENCE = 0.1  # share of the clips of _silence_ that are zeros
 
@@ -32,7 +33,8 @@ def load_labelled(config: Config, notify: Notify = lambda line: None, keep: bool
     which each epoch draws some (kws.data.batches), except a fifth of the words: validation uses these alone, as its
     error on words that training knows would say little about words it does not know. Validation and test have as many
     clips as a keyword has on average, those with the lowest hashes. Synthetic words serve for training alone, unless
-    the whole corpus is synthetic.
+    the whole corpus is synthetic. Where the folder has few other words, training also has recordings played backwards
+    and joined halves of two: words that nobody says, with the voices, rooms and microphones of real ones.
 
     The label _silence_ has as many clips as a keyword: random seconds of the noise recordings at random level, and
     digital silence. Training uses the first four fifths of each recording, also as background noise.
@@ -83,11 +85,35 @@ def _with_unknown(config: Config, corpus: Corpus, notify: Notify) -> Corpus:
         chosen = others[name]
         if held_out and (name != "testing" or config.resplit):
             chosen = [clip for clip in chosen if (clip.word in held_out) == (name != "training")]
+        if name == "training" and len(words) < MANY_WORDS:
+            recorded = [clip for clip in (*keywords, *chosen) if clip.word in (*config.words, *words)]
+            chosen = [*chosen, *_made_up_words(recorded, config)]
         if name != "training":
             chosen = sorted(chosen, key=lambda clip: _hash(clip.path))[: round(len(keywords) / label)]
         made[name] = _split([*keywords, *(clip._replace(label=label) for clip in chosen)])
     number = sum(map(len, synthetic.values()))
     return replace(corpus, **made, held_out_words=held_out, synthetic_unknown=number)
+
+
+def _made_up_words(clips: list["_Clip"], config: Config) -> Iterator["_Clip"]:
+    """Yield words that nobody says, made of recordings: of every three, two are played backwards, one is half a word.
+
+    Its other half is of another word; the cut is where half of a clip's energy is over. A word that is a keyword when
+    spelt backwards is left out, such as "no" where "on" is one.
+    """
+    order = torch.randperm(len(clips), generator=torch.Generator().manual_seed(config.seed)).tolist()
+    for n, (clip, row) in enumerate(zip(clips, order, strict=True)):
+        other, name = clips[row], clip.path.rpartition("/")[2]
+        if n % 3 and clip.word[::-1] not in config.words:
+            yield clip._replace(samples=clip.samples.flip(0), path=f"{clip.word}-backwards/{name}")
+        elif n % 3 == 0 and clip.word != other.word:
+            samples = torch.cat((clip.samples[: _middle(clip.samples)], other.samples[_middle(other.samples) :]))
+            yield clip._replace(samples=pad(samples[:N_SAMPLES]), path=f"{clip.word}-{other.word}/{name}")
+
+
+def _middle(samples: Tensor) -> int:
+    energy = samples.double().square().cumsum(0)
+    return int(torch.searchsorted(energy, energy[-1] / 2))
 
 
 def _synthetic_words(config: Config) -> dict[str, list["_Clip"]]:

@@ -43,14 +43,19 @@ def words_of(split, label=UNKNOWN):
     return {Path(clip).parent.name for clip, of_clip in rows if of_clip == label}
 
 
+def spoken(split, label=UNKNOWN):
+    """Return the other words of a split that somebody said."""
+    return {word for word in words_of(split, label) if "-" not in word}
+
+
 def test_validation_has_other_words_that_training_never_has(root):
     corpus = labelled(root)
     assert words_of(corpus.validation) == set(corpus.held_out_words) and len(corpus.held_out_words) == 1
-    assert words_of(corpus.training) == {*OTHERS} - {*corpus.held_out_words}
+    assert spoken(corpus.training) == {*OTHERS} - {*corpus.held_out_words}
     assert words_of(corpus.testing) <= {*OTHERS}
     assert [count(corpus.validation, label) for label in range(4)] == [8, 8, 8, 8]
     assert [count(corpus.testing, label) for label in range(4)] == [8, 8, 8, 8]
-    assert [count(corpus.training, label) for label in range(4)] == [32, 32, 96, 32]
+    assert [count(corpus.training, label) for label in (0, 1, 3)] == [32, 32, 32]
 
 
 def test_the_clips_of_validation_and_test_do_not_depend_on_the_seed(root):
@@ -75,11 +80,28 @@ def test_with_too_few_other_words_none_is_held_out_and_a_notice_says_so(tmp_path
     make_corpus(tmp_path, words=("no", "yes", "bed"), noise_s=20)
     notices = []
     corpus = labelled(tmp_path, notices.append)
-    assert words_of(corpus.training) == words_of(corpus.validation) == {"bed"} and corpus.held_out_words == []
+    assert spoken(corpus.training) == words_of(corpus.validation) == {"bed"} and corpus.held_out_words == []
     assert notices[-1] == (
         "unknown: validation needs 3 other words to have one that training lacks, and there is only bed; "
         "its accuracy will be too optimistic"
     )
+
+
+def test_training_has_words_that_nobody_says_made_of_its_recordings(root, monkeypatch):
+    split = labelled(root, words="no,yes,wow").training
+    samples = dict(zip(split.clips, split.waveforms, strict=True))
+    made = {clip: clip.partition("/")[0].split("-") for clip in samples if "-" in clip.partition("/")[0]}
+    assert len(made) > 100 and {int(split.labels[split.clips.index(clip)]) for clip in made} == {3}
+    for clip, (word, other) in made.items():
+        recording, of_clip = samples[f"{word}/{Path(clip).name}"], samples[clip]
+        if other == "backwards":
+            assert torch.equal(of_clip, recording.flip(0)) and word != "wow"  # which is a keyword backwards, too
+        else:
+            assert word != other and torch.equal(of_clip[:2000], recording[:2000])
+            assert not torch.equal(of_clip, recording)
+    assert {word for word, _ in made.values()} == {"no", "yes", "wow", *spoken(split, 3)}
+    monkeypatch.setattr("kws.data.labels.MANY_WORDS", 4)
+    assert spoken(labelled(root).training) == words_of(labelled(root).training)
 
 
 def test_each_epoch_draws_other_words_of_its_own(root):
