@@ -12,6 +12,7 @@ from kws.sweep.spec import expand_grid
 
 # The settings that may differ in one study. Other words, or another order of them, are other labels.
 COMPARABLE = tuple(name for name in IDENTITY_SETTINGS if name != "words")
+OF_THE_DATA = ("data", "words", "unknown", "silence", "resplit")
 
 
 def group_by_study(runs: Iterable[RunRecord], sweeps: Sweeps) -> list[tuple[dict[str, Any], list[RunRecord]]]:
@@ -20,7 +21,19 @@ def group_by_study(runs: Iterable[RunRecord], sweeps: Sweeps) -> list[tuple[dict
     for run in runs:
         key = (run.study, run.data_info["fingerprint"], bool(run.data_info.get("synthetic")))
         groups.setdefault(key, []).append(run)
-    return [item for group in groups.values() for item in split_by_sweep(group, sweeps)]
+    found = [item for group in groups.values() for item in split_by_sweep(group, sweeps)]
+    return [(_of_the_data(study, found) | variant, study) for variant, study in found]
+
+
+def _of_the_data(study: list[RunRecord], found: list[tuple[dict[str, Any], list[RunRecord]]]) -> dict[str, Any]:
+    """Return the settings of a study's data in which it differs from another study of its name."""
+    config, varied = study[0].config, varied_settings(study)
+    others = [runs[0].config for _, runs in found if runs[0].study == study[0].study]
+    return {
+        name: config.get(name)
+        for name in OF_THE_DATA
+        if name not in varied and any(other.get(name) != config.get(name) for other in others)
+    }
 
 
 def split_by_sweep(runs: list[RunRecord], sweeps: Sweeps) -> list[tuple[dict[str, Any], list[RunRecord]]]:

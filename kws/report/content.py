@@ -83,6 +83,7 @@ def facts(study: Study) -> dict[str, str]:
     versions = [run.config["versions"] for run in study.runs if isinstance(run.config.get("versions"), dict)]
     pythons = sorted({str(item["python"]) for item in versions if "python" in item})
     return {
+        **({"Study": study.title} if study.variant else {}),
         "Data": f"{corpus}: {', '.join(f'“{label}”' for label in study.runs[0].labels)}",
         "Training, validation and test clips": ", ".join(split_sizes(study, key) for key in ("train", "val", "test"))
         + (resplit if config.get("resplit") else ""),

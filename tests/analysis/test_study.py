@@ -263,6 +263,14 @@ def test_each_study_name_and_data_set_is_a_study(tmp_path):
     assert all(item.parameters == [item.name] for item in found)
 
 
+def test_studies_of_one_name_on_other_data_are_told_apart_by_the_settings_of_the_data(tmp_path):
+    for resplit, fingerprint in ((False, "one"), (True, "other")):
+        make_study(tmp_path / fingerprint, "n_mels", seeds=3, fingerprint=fingerprint, resplit=resplit)
+    found = studies(load([tmp_path / "one", tmp_path / "other"]))
+    assert sorted(study.title for study in found) == ["n_mels, resplit False", "n_mels, resplit True"]
+    assert all(facts(study)["Study"] == study.title for study in found) and len({study.key for study in found}) == 2
+
+
 def test_the_question_and_the_missing_configurations_come_from_the_sweep_file(tmp_path):
     parameters = {"n_mels": {"values": [20, 40]}, "seed": {"values": [0, 1, 2]}, "study": {"value": "n_mels"}}
     write_sweep(
