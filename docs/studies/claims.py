@@ -25,7 +25,7 @@ INTRODUCTION = """\
 # The claims of an earlier report
 
 An earlier report of this model compared one run per value, without repeated seeds. This page checks its claims against
-the 40 runs of [report.md](report.md), five seeds per value. Recompute it from [runs.csv](runs.csv) with
+the 40 runs of no and yes in [report.md](report.md), five seeds per value. Recompute it from [runs.csv](runs.csv) with
 `python docs/studies/claims.py > docs/studies/earlier-report.md`. Differences are paired by seed (paired t-test,
 Holm-corrected over all pairs of values). *Not confirmed* means that the runs show neither the claim nor its opposite.
 
@@ -47,7 +47,7 @@ Verdict = tuple[str, str]  # verdict, numbers
 def read(rows: Iterable[Row], parameter: str, metric: str) -> Numbers:
     """Return a metric of the study that is named after its parameter."""
     numbers: Numbers = {}
-    rows = [row for row in rows if row["study"] == parameter and not row["excluded"]]
+    rows = [row for row in rows if row["study"] == parameter and not row["excluded"] and row["unknown"] == "False"]
     for row in sorted(rows, key=lambda row: int(row[parameter])):
         numbers.setdefault(int(row[parameter]), {})[int(row["seed"])] = float(row[metric])
     return numbers
