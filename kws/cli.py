@@ -257,6 +257,8 @@ def _listen(options: argparse.Namespace) -> int:
         notify(f"the model has no label {' or '.join(missing)}: other sounds are keywords to it; train with {wanted}")
     if options.evaluate or options.calibrate is not None:
         return _rates(options, predictor)
+    if options.plot:
+        raise KwsError("--plot: needs --evaluate or --calibrate; add one of them")
     status = 0
     with LiveView(predictor.labels, not options.json) as view:
         for file in options.files or ["microphone"]:
@@ -293,6 +295,14 @@ def _rates(options: argparse.Namespace, predictor: "Predictor") -> int:
         place = "" if options.run_dir == "runs" else f" --run_dir {quote(options.run_dir)}"
         command = f"kws listen --model {quote(options.model)}{place} --threshold {threshold:g}"
         facts = {"other_words": made.others, "command": command}
+    if options.plot:
+        from kws.report.det import det_curve
+        from kws.report.vega import save
+
+        try:
+            save(det_curve(curve, threshold), Path(options.plot))
+        except OSError as error:
+            raise KwsError(f"--plot: {options.plot} cannot be written ({error.strerror}); choose another") from error
     tables.rates(curve, threshold, options.json, **facts)
     return 0
 

@@ -109,6 +109,8 @@ def parser() -> argparse.ArgumentParser:
     measure.add_argument("--evaluate", type=PATH, metavar="LABELS.csv", help=evaluate)
     calibrate = "choose the threshold for at most N false alarms per hour, on the run's validation clips in noise"
     measure.add_argument("--calibrate", type=float, metavar="N", help=calibrate)
+    plot = "with --evaluate or --calibrate: also draw the curve of misses and false alarms as PATH.png and PATH.svg"
+    listen.add_argument("--plot", type=PATH, metavar="PATH", help=plot)
     where = "for --calibrate: where the run's data is (default: as in the run)"
     listen.add_argument("--data_dir", type=PATH, metavar="DIR", help=where)
     listen.add_argument("--json", action="store_true", help="print one JSON object per line")

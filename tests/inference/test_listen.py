@@ -129,7 +129,11 @@ def test_misses_and_false_alarms_are_counted_at_every_threshold(here, kws):
         if point["threshold"] in (thresholds[0], 0.7, thresholds[-1]):
             live = (*command[:3], f"--threshold={point['threshold']}", *command[6:])
             assert len(kws(*live).out.splitlines()) == point["false_alarms"] + 4 - point["missed"]
-    shown = kws(*command).out
+    shown = kws(*command, "--plot=det").out
+    assert Path("det.png").stat().st_size > 5000
+    assert "4 keywords in 0.01 h; large: threshold 0.7" in Path("det.svg").read_text()
+    assert kws(*command[:3], *command[6:], "--plot=det").notices[-1].startswith("kws: --plot: needs --evaluate")
+    assert "--plot: no/det cannot be written (No such file" in kws(*command, "--plot=no/det").err
     assert "missed        1 keywords (25.0 %)" in shown and "false alarms  2 (360.0 per hour)" in shown
     Path("none.csv").write_text("file,time,label\n")
     assert json.loads(kws(*command[:3], "--evaluate", "none.csv", *command[5:], "--json").out)["miss_rate"] is None
