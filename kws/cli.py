@@ -56,7 +56,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 141
     except OSError as error:
-        if error.errno not in PATH_FAULTS:
+        if error.errno not in PATH_FAULTS or error.filename is None:
             raise
         notify(f"{one_line(error.filename)}: cannot be read or written ({error.strerror}); give another path")
         return 2

@@ -72,11 +72,9 @@ class Augmentation:
         # The noise recordings' complex spectra are needed at once.
         check_memory(len(clips) * self.clip_frames * self.n_mels + 4 * layer.n_fft * len(corpus.noise) // hop)
         front_end = layer.n_fft, hop, self.n_mels, self.phases, self.margin, device.type
-        # Clips of _silence_ and of synthetic words may differ although their names are the same.
-        self.key = (
-            None if config.silence or config.unknown else (corpus.fingerprint, *corpus.training.clips, *front_end)
-        )
-        shared = SHARED.get(self.key) if self.key else None
+        self.key = (corpus.fingerprint, *corpus.training.clips, *front_end)
+        # Clips of _silence_ and _unknown_ may differ although their names are the same.
+        shared = SHARED.get(self.key) if config.labels == config.words else None
         self.speech = self._amplitudes(clips) if shared is None else shared
         if self.noisy:
             noise = layer.mel_power(to_float(corpus.noise.to(device))[None], exact=False).sqrt_()

@@ -218,7 +218,8 @@ def corpus_name(folder: Path, splits: Splits) -> str:
 def verify_splits(splits: Splits, folder: Path, words: Sequence[str], reason: str = "") -> None:
     """Raise KwsError where a split has no clip of a word, or two splits have clips of one speaker."""
     for name, clips in splits.clips.items():
-        absent = [word for word in words if word not in {*map(word_of, clips)}]
+        present = {*map(word_of, clips)}
+        absent = [word for word in words if word not in present]
         if absent:
             official = {*words} <= {*CLIPS} and folder.name in FOLDERS.values()
             own = "add recordings of more speakers, or split by file: --speaker_from=.+"

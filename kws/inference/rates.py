@@ -114,10 +114,10 @@ def read_labels(path: str, files: Sequence[str], words: Sequence[str]) -> dict[s
                 places = (os.path.realpath(place) for place in (Path(path).parent / file, file))
                 place = next((place for place in places if place in found), None)
                 if place is None:
-                    raise KwsError(f"{where}: {one_line(file)!r} is no recording given; correct it, or give it too")
+                    raise KwsError(f"{where}: {one_line(file)!r} is not a recording given; correct it, or give it too")
                 if word not in words:
                     known = ", ".join(words)
-                    raise KwsError(f"{where}: {one_line(word)!r} is no keyword of the model ({known}); correct it")
+                    raise KwsError(f"{where}: {one_line(word)!r} is not a keyword of the model ({known}); correct it")
                 try:
                     time_s = float(time)
                 except ValueError:
@@ -125,7 +125,7 @@ def read_labels(path: str, files: Sequence[str], words: Sequence[str]) -> dict[s
                 if not 0 <= time_s < math.inf:
                     raise KwsError(f"{where}: time is {one_line(time)!r}, not seconds such as 12.5; correct it")
                 if any((time_s, word) == other[:2] for other in found[place]):
-                    raise KwsError(f"{where}: is there twice; remove it")
+                    raise KwsError(f"{where}: is a repetition; remove it")
                 found[place].append(Keyword(time_s, word, rows.line_num))
     except (OSError, csv.Error) as error:
         reason = getattr(error, "strerror", None) or error
@@ -150,8 +150,8 @@ def at_most(curve: Sequence[Rates], per_hour: float) -> Rates:
     if not (found := [*few]):
         fewest = f"{curve[-1].threshold:g} has {curve[-1].false_alarms_per_hour:g}"
         raise KwsError(
-            f"--calibrate: no threshold has at most {per_hour:g} false alarms per hour, {fewest}; allow more, or train "
-            "with the labels _unknown_ and _silence_ and more other words (docs/labels.md)"
+            f"--calibrate: no threshold has at most {per_hour:g} false alarms per hour, even {fewest}; allow more, "
+            "or train with the labels _unknown_ and _silence_ and more other words (docs/labels.md)"
         )
     return found[-1]
 

@@ -1,12 +1,11 @@
 """The DET curve of kws listen: missed keywords against false alarms, at each threshold."""
 
 from collections.abc import Sequence
-from itertools import groupby
 
 import altair as alt
 
 from kws.inference.rates import Rates
-from kws.report.vega import NUMBER, PERCENT, Field, Figure, layer
+from kws.report.vega import NUMBER, PERCENT, Field, Figure, Row, layer
 
 FALSE_ALARMS = Field("false alarms per hour", NUMBER)
 TICKS = (0, 1, 3, 10, 30, 100, 300, 1000, 3000, 10000)
@@ -17,14 +16,11 @@ THRESHOLD, IS_CHOSEN = Field("threshold", NUMBER), Field("chosen")
 def det_curve(curve: Sequence[Rates], threshold: float) -> Figure:
     """Return the figure of a curve, with a larger point at `threshold`."""
     fields = [THRESHOLD, MISSED, FALSE_ALARMS, IS_CHOSEN]
-    differing = [list(group) for _, group in groupby(curve, lambda item: (item.missed, item.false_alarms))]
-    rows = [
-        dict(zip((field.title for field in fields), (
-            group[-1].threshold, group[-1].miss_rate, group[-1].false_alarms_per_hour,
-            any(item.threshold == threshold for item in group),
-        ), strict=True))
-        for group in differing
-    ]  # fmt: skip
+    rows: list[Row] = [
+        {THRESHOLD.title: item.threshold, MISSED.title: item.miss_rate}
+        | {FALSE_ALARMS.title: item.false_alarms_per_hour, IS_CHOSEN.title: item.threshold == threshold}
+        for item in curve
+    ]
     most = max(row[FALSE_ALARMS.title] for row in rows)
     # Equal steps for equal ratios, but linear below one per hour: there may be none at all.
     scale = alt.Scale(type="symlog", domainMin=0, nice=False, padding=12)

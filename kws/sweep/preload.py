@@ -15,8 +15,7 @@ import torch
 
 import kws.train  # noqa: F401
 from kws.config import resolve
-from kws.data.augment import SHARED
-from kws.data.batches import TrainingBatches
+from kws.data.augment import SHARED, Augmentation
 from kws.data.labels import load_labelled
 from kws.model import network
 from kws.sweep.worker import DATA_VARIABLE
@@ -34,7 +33,8 @@ torch.set_num_threads(1)
 with contextlib.suppress(Exception):  # each trial meets the same problem and reports it
     config = resolve((DATA_VARIABLE, json.loads(os.environ[DATA_VARIABLE])))
     corpus = load_labelled(config, keep=True)
-    if (augment := TrainingBatches(config, corpus, network.build(config).features).augment) and augment.key:
+    if config.augment and config.labels == config.words:
+        augment = Augmentation(config, corpus, network.build(config).features)
         SHARED[augment.key] = augment.speech  # trials with the same front end need not compute it
 # Otherwise each trial's first garbage collection scans all of the above: 0.2 s, and memory pages no longer shared.
 gc.freeze()

@@ -141,7 +141,7 @@ def parser() -> argparse.ArgumentParser:
 
     doctor = command("doctor", "check what is installed, found and reachable, with suggested fixes")
     doctor.add_argument("--data_dir", type=PATH, metavar="DIR", help=DATA_DIR_HELP)
-    doctor.add_argument("--words", help="the two words (default: no,yes)")
+    doctor.add_argument("--words", help="the keywords (default: no,yes)")
     doctor.add_argument("--run_dir", type=PATH, metavar="DIR", help="the folder of run folders (default: runs)")
     return top
 

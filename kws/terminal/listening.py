@@ -1,4 +1,4 @@
-"""What is heard while kws listen listens: in a terminal the level of the sound and a bar per label, kept up to date."""
+"""The live view of kws listen: in a terminal, the level of the sound and a bar per label."""
 
 import math
 from collections.abc import Iterable, Iterator, Sequence

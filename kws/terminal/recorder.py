@@ -45,7 +45,7 @@ def session(folder: Path, words: Sequence[str], clips: int, name: str | None) ->
 
 
 def _clip(folder: Path, word: str, speaker: str, title: str) -> bool:
-    """Record a clip until it is kept. Returns whether to go on."""
+    """Record a clip until it is kept. Returns whether to continue."""
     key = "r"
     while True:
         if key == "r":

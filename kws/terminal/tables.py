@@ -113,9 +113,9 @@ def rates(curve: Sequence["Rates"], threshold: float, as_json: bool, **facts: ob
     for item in shown:
         table.add_row(f"{item.threshold:g}", percent(item.miss_rate, 1), f"{item.false_alarms_per_hour:.1f}")
     console.print(table)
-    line(f"material      {chosen.hours:.2f} h with {chosen.keywords:,} keywords")
+    line(f"material      {chosen.hours:.2f} h")
     line(f"threshold     {threshold:g}")
-    line(f"missed        {chosen.missed:,} keywords ({percent(chosen.miss_rate, 1)})")
+    line(f"missed        {chosen.missed:,} of {chosen.keywords:,} keywords ({percent(chosen.miss_rate, 1)})")
     line(f"false alarms  {chosen.false_alarms:,} ({chosen.false_alarms_per_hour:.1f} per hour)")
     for name, fact in facts.items():
         line(f"{name.replace('_', ' '):<13} {fact}")

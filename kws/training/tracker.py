@@ -244,7 +244,8 @@ def _earlier_epochs(run_id: str) -> int:
         with suppress(OSError, ValueError, KeyError):
             last = max(last, json.loads((log / "files" / "wandb-summary.json").read_text())[metrics.EPOCH])
             continue
-        with suppress(OSError, ValueError):  # a killed run has no summary, but a log of the rows that it sent
+        # A killed run has no summary, but a log of the rows that it sent.
+        with suppress(OSError, ValueError, AttributeError):
             for line in (log / "logs" / "debug-internal.log").read_text().splitlines():
                 sent = json.loads(line)
                 last = max(last, sent.get("history_offset", 0) + sent.get("history_lines", 0))

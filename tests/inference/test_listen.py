@@ -134,7 +134,7 @@ def test_misses_and_false_alarms_are_counted_at_every_threshold(here, kws):
     assert "4 keywords in 0.01 h; large: threshold 0.7" in Path("det.svg").read_text()
     assert kws(*command[:3], *command[6:], "--plot=det").notices[-1].startswith("kws: --plot: needs --evaluate")
     assert "--plot: no/det cannot be written (No such file" in kws(*command, "--plot=no/det").err
-    assert "missed        1 keywords (25.0 %)" in shown and "false alarms  2 (360.0 per hour)" in shown
+    assert "missed        1 of 4 keywords (25.0 %)" in shown and "false alarms  2 (360.0 per hour)" in shown
     Path("none.csv").write_text("file,time,label\n")
     assert json.loads(kws(*command[:3], "--evaluate", "none.csv", *command[5:], "--json").out)["miss_rate"] is None
 
@@ -148,10 +148,10 @@ def test_misses_and_false_alarms_are_counted_at_every_threshold(here, kws):
         (LABELS.replace("2.5", "0:02"), "line 2: time is '0:02', not seconds such as 12.5; correct it"),
         (LABELS.replace("2.5", "-1"), "line 2: time is '-1', not seconds such as 12.5; correct it"),
         (LABELS.replace("2.5", "nan"), "line 2: time is 'nan', not seconds such as 12.5; correct it"),
-        (LABELS.replace("8.5,yes", "8.5,si"), "line 4: 'si' is no keyword of the model (no, yes); correct it"),
-        (LABELS + "word.wav,1,no\n", "line 6: 'word.wav' is no recording given; correct it, or give it too"),
-        (LABELS + "wo\0rds.wav,1,no\n", "line 6: 'wo rds.wav' is no recording given; correct it, or give it too"),
-        (LABELS + "words.wav,2.50,no\n", "line 6: is there twice; remove it"),
+        (LABELS.replace("8.5,yes", "8.5,si"), "line 4: 'si' is not a keyword of the model (no, yes); correct it"),
+        (LABELS + "word.wav,1,no\n", "line 6: 'word.wav' is not a recording given; correct it, or give it too"),
+        (LABELS + "wo\0rds.wav,1,no\n", "line 6: 'wo rds.wav' is not a recording given; correct it, or give it too"),
+        (LABELS + "words.wav,2.50,no\n", "line 6: is a repetition; remove it"),
         (LABELS.replace("8.5", "80"), "line 4: time is 80 s, but words.wav ends at 14.0 s; correct it"),
         (LABELS.encode("utf-16"), "line 1: has no column file; begin with file,time,label"),
     ),
@@ -193,7 +193,7 @@ def test_a_threshold_is_chosen_on_the_runs_validation_clips_in_noise(here, kws, 
     outcome = kws(*command, "--calibrate=30")
     assert (outcome.status, outcome.out) == (2, "")
     assert outcome.notices[1].startswith(
-        "kws: --calibrate: no threshold has at most 30 false alarms per hour, 0.2 has "
+        "kws: --calibrate: no threshold has at most 30 false alarms per hour, even 0.2 has "
     )
 
 
