@@ -96,7 +96,6 @@ def enlarged(config: Config, n_clips: int, folder: Path) -> Path:
         (target / clip.replace("/", copy)).symlink_to(source / clip)
     for file in LISTS:
         listed = set((source / file).read_text().split())
-        names = (clip.replace("/", copy) for clip, copy in copies if clip in listed)
-        (target / file).write_text("\n".join(names))
+        (target / file).write_text("\n".join(clip.replace("/", copy) for clip, copy in copies if clip in listed))
     (target / NOISE_FOLDER).symlink_to(source / NOISE_FOLDER)
     return root
