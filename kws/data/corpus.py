@@ -3,7 +3,9 @@
 import hashlib
 import io
 import json
+import math
 import os
+import time
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -27,6 +29,7 @@ from kws.formatting import one_line
 
 CACHE_FORMAT = 5
 LENGTH_BYTES = 8  # of the size of the JSON text at the end of a cache
+QUIET_S = 3  # reading that takes longer says for how long
 
 Notify = Callable[[str], None]  # called with one-line notices for the user
 
@@ -156,7 +159,7 @@ def load(
     cache = _cache_path(folder, (*words, *["others"] * others))
 
     def write(file: BinaryIO) -> dict[str, Any]:
-        content = _write_samples(file, folder, listing, words, speaker_from)
+        content = _write_samples(file, folder, listing, words, speaker_from, notify)
         return content | {"format": CACHE_FORMAT, "signature": signature}
 
     loaded = _kept.get(cache)
@@ -195,7 +198,7 @@ def cache_folder() -> Path:
 
 
 def _write_samples(
-    file: BinaryIO, folder: Path, listing: Listing, words: Sequence[str], speaker_from: str
+    file: BinaryIO, folder: Path, listing: Listing, words: Sequence[str], speaker_from: str, notify: Notify
 ) -> dict[str, Any]:
     """Write the samples of the splits' clips and of the noise; return what they are, with a hash of all of them.
 
@@ -205,9 +208,18 @@ def _write_samples(
     left_out = {"no audio that kws reads": listing.others} if listing.others else {}
     changes: Counter[str] = Counter()
     digest = hashlib.sha256()
+    began, files_read, files = time.monotonic(), 0, len(listing.clips)
 
     def copy(path: str, read: Callable[[Path, list[str]], NDArray[np.int16]], size: int = 0) -> bool:
         """Write a file's samples, zero-padded to `size`; return whether it could be read."""
+        nonlocal began, files_read
+        files_read += 1
+        if (seconds := time.monotonic() - began) > QUIET_S:
+            began = math.inf  # says it once
+            left = seconds * (files / files_read - 1)
+            notify(
+                f"{folder}: reading {files:,} clips into the cache, about {left:.0f} s more; later runs start at once"
+            )
         changed: list[str] = []
         try:
             samples = read(folder / path, changed)

@@ -2,6 +2,7 @@
 
 import os
 import pickle
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -243,6 +244,16 @@ def test_the_cache_is_used_while_the_files_are_unchanged(root, folder):
     for name in SPLITS:
         assert torch.equal(getattr(second, name).waveforms, getattr(first, name).waveforms)
         assert getattr(second, name).clips == getattr(first, name).clips
+
+
+def test_long_reading_says_once_how_long_it_takes(root, folder, monkeypatch):
+    assert load_with_notices(root)[1] == []  # short
+    monkeypatch.setattr("kws.data.corpus.QUIET_S", 0)
+    (folder / "no" / sorted(os.listdir(folder / "no"))[0]).touch()  # read again
+    (notice,) = load_with_notices(root)[1]
+    assert re.fullmatch(
+        rf"{folder}: reading 48 clips into the cache, about \d+ s more; later runs start at once", notice
+    )
 
 
 def mapped_places():
