@@ -12,7 +12,6 @@ from pathlib import Path
 from statistics import median
 from tempfile import TemporaryDirectory
 
-import torch
 from rich import box
 from rich.console import Console
 from rich.table import Table
@@ -38,7 +37,7 @@ def main() -> None:
         bench, sections = prepare(options, Path(folder)), options.only.split(",")
         if unknown := set(sections) - set(SECTIONS):
             raise KwsError(f"--only: there is no section {', '.join(unknown)}; sections are {', '.join(SECTIONS)}")
-        for version in bench.versions:
+        for version in bench.versions if not options.quick else ():
             notify(f"filling the cache{version}")
             bench.train(version, epochs=1)
         for name in sections:
@@ -67,6 +66,8 @@ def prepare(options: argparse.Namespace, folder: Path) -> Bench:
 
 def about(bench: Bench) -> dict[str, object]:
     """Return what the figures depend on: commits, machine, packages, settings and sizes."""
+    import torch
+
     found: dict[str, object] = {}
     for version, path in bench.versions.items():
         command = ["git", "-C", str(path), "describe", "--always", "--dirty", "--exclude=*"]

@@ -7,8 +7,7 @@ from itertools import pairwise
 from pathlib import Path
 from statistics import median
 
-from benchmarks.loops import FRONT_END, NETWORK, NETWORK_S, PARTS, PRODUCT
-from benchmarks.measure import Bench, Finished, Forms
+from benchmarks.measure import FRONT_END, NETWORK, NETWORK_S, PARTS, PRODUCT, Bench, Finished, Forms
 from kws.config import Config
 from kws.data.clips import LISTS, NOISE_FOLDER
 from kws.data.layout import FOLDERS

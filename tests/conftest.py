@@ -11,7 +11,9 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 os.environ["OMP_NUM_THREADS"] = "1"  # before torch is imported: the tests' networks are too small for more
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)  # the processes that the tests start compile kws once, not each
 
+from helpers import forked
 from helpers.corpus import make_corpus
 from helpers.online_study import online  # noqa: F401 (a fixture: one server for all test files)
 from helpers.recordings import here, trained  # noqa: F401 (fixtures: one trained model for all test files)
@@ -124,8 +126,13 @@ def finish(process, timeout=120):
 
 @pytest.fixture
 def kws_process():
-    """Run `kws ARGUMENTS` as a process of its own and return its Outcome."""
-    return lambda *arguments, **options: finish(start(*arguments, **options))
+    """Run `kws ARGUMENTS` as a process of its own, with `env` in its environment, and return its Outcome."""
+
+    def run(*arguments, env=None, **options):
+        done = forked.run("-m", "kws", *arguments, env={**os.environ, **(env or {})}, **options)
+        return Outcome(done.returncode, done.stdout, done.stderr)
+
+    return run
 
 
 def snapshot(folder):

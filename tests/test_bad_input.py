@@ -525,8 +525,8 @@ def test_in_a_process_of_its_own(work, arguments, line):
     assert list(work.iterdir()) == []
 
 
-def test_a_wandb_variable_that_makes_no_sense(work, data_dir):
-    done = finish(start("train", *TINY, f"--data_dir={data_dir}", env={"WANDB_INIT_TIMEOUT": "soon"}))
+def test_a_wandb_variable_that_makes_no_sense(work, data_dir, kws_process):
+    done = kws_process("train", *TINY, f"--data_dir={data_dir}", env={"WANDB_INIT_TIMEOUT": "soon"})
     assert (done.status, done.out, len(done.notices)) == (2, "", 1)
     assert done.notices[0].startswith("kws: W&B rejects its settings (1 validation error for Settings init_timeout ")
     assert done.notices[0].endswith("; check the WANDB_ variables") and "soon" not in done.err  # nor a key

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 from doubles.wandb_server import WandbServer
+from helpers import forked
 from helpers.corpus import make_corpus
 
 CANARY = "canary" + "0123456789abcdef" * 3
@@ -30,13 +31,11 @@ def examine(tmp_path):
     def run(*flags, **environment):
         inherited = {name: value for name, value in os.environ.items() if not name.startswith(("WANDB", "KWS", "XDG"))}
         base = {"HOME": str(tmp_path), "PYTHONPATH": str(Path(__file__).parents[1]), "no_proxy": "127.0.0.1"}
-        done = subprocess.run(
-            [sys.executable, "-c", PROGRAM, *flags],
-            cwd=tmp_path,
-            env=inherited | base | environment,
-            capture_output=True,
-            text=True,
-        )
+        start = {"cwd": tmp_path, "env": inherited | base | environment}
+        if "PYTHONPATH" in environment:  # for other packages than those that are imported already
+            done = subprocess.run([sys.executable, "-c", PROGRAM, *flags], capture_output=True, text=True, **start)
+        else:
+            done = forked.run("-c", PROGRAM, *flags, **start)
         assert CANARY not in done.stdout + done.stderr and "Traceback" not in done.stderr, done.stderr
         return parse(done.stdout), done.returncode
 

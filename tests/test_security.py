@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 import yaml
-from conftest import REPOSITORY, TINY, finish, start
+from conftest import REPOSITORY, TINY
 
 from kws.data.corpus import cache_folder, load
 from kws.errors import KwsError
@@ -81,14 +81,14 @@ def test_yaml_that_makes_objects_is_refused(kws, work, tag):
     assert not (work / "hacked").exists()
 
 
-def test_no_key_is_written_or_said(work, data_dir):
+def test_no_key_is_written_or_said(work, data_dir, kws_process):
     """A run with two keys set: run folder, W&B's folder, caches, home and what is said are searched for them."""
     home = work / "home"
     home.mkdir()
     (home / ".netrc").write_text(f"machine api.wandb.ai\n  login user\n  password {NEW_CANARY}\n")
     (home / ".netrc").chmod(0o600)
     environment = {"WANDB_API_KEY": CANARY, "HOME": str(home), "WANDB_MODE": "offline"}
-    done = finish(start("train", *TINY, f"--data_dir={data_dir}", env=environment))
+    done = kws_process("train", *TINY, f"--data_dir={data_dir}", env=environment)
     assert done.status == 0, done.err
     written = [path for path in work.rglob("*") if path.is_file() and path != home / ".netrc"]
     assert {"config.json", "best.pt"} <= {path.name for path in written}

@@ -1,10 +1,7 @@
 """The report of run folders and the report of the same runs after `wandb sync` are the same."""
 
-import subprocess
-import sys
-
 from doubles.wandb_server import WandbServer
-from helpers import training
+from helpers import forked, training
 from helpers.online_study import call
 from helpers.sweep_runs import write_sweep
 
@@ -42,11 +39,11 @@ def test_the_report_of_synced_runs_equals_that_of_their_folders(tmp_path):
         environment = training.environment(server, folder, WANDB_MODE="offline")
 
         def run(*command):
-            return subprocess.run(command, cwd=folder, env=environment, capture_output=True, timeout=120).returncode
+            return forked.run("-m", *command, cwd=folder, env=environment).returncode
 
-        assert run(sys.executable, "-m", "kws", "sweep", "bands.yaml") == 1  # 16 groups of 8 channels fail
-        assert run(sys.executable, "-m", "kws", "sweep", "bands.yaml", "--set", "epochs=1", "groups=1") == 0
-        assert run(sys.executable, "-m", "wandb", "sync", *map(str, (folder / "wandb").glob("offline-run-*"))) == 0
+        assert run("kws", "sweep", "bands.yaml") == 1  # 16 groups of 8 channels fail
+        assert run("kws", "sweep", "bands.yaml", "--set", "epochs=1", "groups=1") == 0
+        assert run("wandb", "sync", *(folder / "wandb").glob("offline-run-*")) == 0
         (folder / "runs" / "sweeps").rename(folder / "elsewhere")  # what a report needs is in the runs' own records
         here, there = (call(server, folder, REPORT, source) for source in ("runs", "tester/kws"))
     assert sorted(here["titles"]) == ["bands, epochs 1", "bands, epochs 2"]

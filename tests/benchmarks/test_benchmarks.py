@@ -72,7 +72,7 @@ def test_the_table_compares_the_studies_of_both_commits(data_dir, work):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     (
-        (("--data_dir=nowhere",), "failed: kws: data: "),
+        (("--data_dir=nowhere", "--only=fixed"), "failed: kws: data: "),
         (("--only=speed",), "kws: --only: there is no section speed"),
         (("--against=nowhere",), "kws: --against: nowhere is not a checkout of kws"),
     ),

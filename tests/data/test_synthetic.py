@@ -94,14 +94,14 @@ def test_a_text_file_says_that_the_corpus_is_synthetic(corpus):
     assert "synthetic" in text and "espeak-ng 1." in text and "Clips: 60\n" in text and "seed 0" in text
 
 
-def test_the_same_seed_gives_the_same_bytes_with_one_process_and_with_two(tmp_path):
-    one = generate(tmp_path / "one", clips=300, jobs=1)
-    two = generate(tmp_path / "two", clips=300, jobs=2)
+def test_the_same_seed_gives_the_same_bytes_with_one_process_and_with_two(tmp_path, monkeypatch):
+    monkeypatch.setattr("kws.data.synthetic.corpus.CLIPS_PER_PART", 30)
+    one = generate(tmp_path / "one", clips=40, jobs=1)
+    two = generate(tmp_path / "two", clips=40, jobs=2)
     assert contents(one) == contents(two)
-    other = generate(tmp_path / "two", clips=30, seed=1)
-    again = generate(tmp_path / "three", clips=30, seed=0)
-    first, second = ({path.read_bytes() for path in folder.glob("*/*_nohash_*.wav")} for folder in (other, again))
-    assert len(first) == len(second) == 30 and first.isdisjoint(second)
+    other = generate(tmp_path / "two", clips=40, seed=1)
+    first, second = ({path.read_bytes() for path in folder.glob("*/*_nohash_*.wav")} for folder in (other, one))
+    assert len(first) == len(second) == 40 and first.isdisjoint(second)
 
 
 def test_a_second_call_changes_nothing_and_other_arguments_replace_the_corpus(tmp_path):
@@ -128,9 +128,10 @@ def test_a_second_call_changes_nothing_and_other_arguments_replace_the_corpus(tm
 @pytest.mark.skipif(os.name == "nt", reason="kills by POSIX signal")
 def test_a_killed_process_leaves_nothing_in_place_and_the_next_one_cleans_up(tmp_path):
     code = (
-        "import sys; from kws.data.synthetic.corpus import generate\n"
+        "import sys; from kws.data.synthetic import corpus\n"
         "def report(done, total):\n    print(done, flush=True)\n"
-        "generate(sys.argv[1], clips=4000, jobs=1, progress=report)"
+        "corpus.CLIPS_PER_PART = 30\n"
+        "corpus.generate(sys.argv[1], clips=4000, jobs=1, progress=report)"
     )
     building = in_python(code, tmp_path)
     while int(building.stdout.readline()) < 20:

@@ -1,9 +1,7 @@
 """torchaudio can be imported with any build of torch, without its compiled extension where that cannot load."""
 
-import subprocess
-import sys
-
 import pytest
+from helpers import forked
 
 # A finder that makes torchaudio's extension unloadable, as with a CPU build of torch (OSError) or another CUDA
 # version (RuntimeError).
@@ -28,7 +26,7 @@ print(how)
 
 
 def run(code):
-    return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    return forked.run("-c", code)
 
 
 @pytest.mark.parametrize("error", ("OSError", "RuntimeError"))

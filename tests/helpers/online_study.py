@@ -2,12 +2,11 @@
 
 import csv
 import json
-import subprocess
-import sys
 
 import pytest
 from doubles.wandb_records import Run
 from doubles.wandb_server import WandbServer
+from helpers import forked
 
 SWEEP = """
 import json, wandb
@@ -28,10 +27,8 @@ for n_mels in (20, 40):
 
 def call(server, folder, code, *arguments, **variables):
     """Run Python code with the client's environment of `server`; returns the JSON of its line that begins with GOT."""
-    done = subprocess.run(
-        [sys.executable, "-c", code, *map(str, arguments)], cwd=folder, env=server.environment(folder, **variables),
-        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=300,
-    )  # fmt: skip
+    environment = server.environment(folder, **variables)
+    done = forked.run("-c", code, *arguments, cwd=folder, env=environment, merge=True)
     assert done.returncode == 0, done.stdout
     lines = [line for line in done.stdout.splitlines() if line.startswith("GOT ")]
     return json.loads(lines[-1][4:]) if lines else done.stdout

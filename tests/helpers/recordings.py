@@ -2,10 +2,12 @@
 
 import io
 import json
+import os
 
 import numpy as np
 import pytest
 import soundfile
+from helpers import forked
 from helpers.corpus import make_corpus
 
 
@@ -19,14 +21,12 @@ def synthesize(label, samples=16000, loudness=0.5):
 @pytest.fixture(scope="session")
 def trained(tmp_path_factory):
     """A folder with a run that has learned the two words: `runs/trained`."""
-    from conftest import finish, start
-
     folder = tmp_path_factory.mktemp("predict")
     make_corpus(folder / "data", speakers=40)
     settings = ("--channels=16", "--epochs=6", "--batch_size=16", "--augment=false", "--data_dir=data")
     environment = {"WANDB_MODE": "disabled", "WANDB_RUN_ID": "trained", "KWS_CACHE": str(folder / "cache")}
-    outcome = finish(start("train", *settings, cwd=folder, env=environment))
-    assert outcome.status == 0, outcome.err
+    done = forked.run("-m", "kws", "train", *settings, cwd=folder, env={**os.environ, **environment})
+    assert done.returncode == 0, done.stderr
     assert json.loads((folder / "runs" / "trained" / "summary.json").read_text())["test/accuracy"] == 1
     return folder
 

@@ -7,6 +7,7 @@ import sys
 import time
 from pathlib import Path
 
+from helpers import forked
 from helpers.corpus import make_corpus
 
 from kws.config import labels_of, resolve
@@ -47,10 +48,10 @@ def start(server, folder, *flags, **variables):
 
 def train(server, folder, *flags, **variables):
     """Do a complete run and return its output."""
-    process = start(server, folder, *flags, **variables)
-    printed = process.communicate(timeout=150)[0]
-    assert process.returncode == 0, printed
-    return printed
+    variables = environment(server, folder, **variables)
+    done = forked.run("-m", "kws.train", *flags, cwd=folder, env=variables, merge=True)
+    assert done.returncode == 0, done.stdout
+    return done.stdout
 
 
 def wait_for_epochs(run_folder, epochs, process, seconds=60):

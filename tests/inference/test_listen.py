@@ -3,7 +3,6 @@
 import json
 import os
 import re
-import subprocess
 import sys
 from pathlib import Path
 
@@ -11,6 +10,7 @@ import numpy as np
 import pytest
 import soundfile
 from conftest import REPOSITORY, start
+from helpers import forked
 from helpers.recordings import synthesize, wav, with_lengths
 from helpers.terminal import on_a_terminal
 
@@ -198,9 +198,9 @@ def test_a_threshold_is_chosen_on_the_runs_validation_clips_in_noise(here, kws, 
 
 
 def test_the_hour_of_the_documentation_can_be_made_from_a_run(here, kws):
-    script = [sys.executable, REPOSITORY / "scripts" / "make_hour.py", here / "trained", "hour", "--hours=0.05"]
-    environment = os.environ | {"PYTHONPATH": str(REPOSITORY), "KWS_CACHE": str(here.parent / "cache")}
-    subprocess.run([*script, "--data_dir", here.parent / "data"], env=environment, check=True)
+    script = REPOSITORY / "scripts" / "make_hour.py", here / "trained", "hour", "--hours=0.05"
+    environment = os.environ | {"KWS_CACHE": str(here.parent / "cache")}
+    forked.run(*script, "--data_dir", here.parent / "data", env=environment).check_returncode()
     command = ("listen", "hour.wav", "--model", here / "trained", "--evaluate", "hour.csv", "--json", "--threshold=0.7")
     found = json.loads(kws(*command).out)
     assert (found["keywords"], found["hours"]) == (10, pytest.approx(0.05, rel=0.1))

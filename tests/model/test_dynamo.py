@@ -3,12 +3,8 @@
 If a test fails with a new release of torch, that saving no longer works with it: adapt `without_dynamo` or remove it.
 """
 
-import os
-import subprocess
-import sys
-
 import pytest
-from conftest import REPOSITORY
+from helpers import forked
 
 BEGIN = """
 import sys
@@ -37,10 +33,7 @@ WITHOUT = {
 
 def imports_dynamo(statements):
     """Whether torch._dynamo is imported by `statements` in a new process."""
-    done = subprocess.run(
-        [sys.executable, "-c", BEGIN + statements + END],
-        env=os.environ | {"PYTHONPATH": str(REPOSITORY)}, capture_output=True, text=True, timeout=120,
-    )  # fmt: skip
+    done = forked.run("-c", BEGIN + statements + END)
     assert done.returncode == 0, done.stderr
     return done.stdout.splitlines()[-1] == "True"
 

@@ -11,7 +11,7 @@ import pytest
 import yaml
 from conftest import REPOSITORY
 from doubles.wandb_server import WandbServer
-from helpers import training
+from helpers import forked, training
 from helpers.online_study import call
 
 FIXED = {"epochs": 3, "augment": False, "lr": "1e-3", "study": "bands"}  # YAML reads 1e-3 as a string
@@ -40,14 +40,8 @@ def create_sweep(server, folder, parameters, command):
 
 
 def send_sweep(server, folder, path):
-    subprocess.run(
-        [sys.executable, "-m", "wandb", "sweep", path],
-        cwd=folder,
-        check=True,
-        timeout=60,
-        env=training.environment(server, folder),
-        capture_output=True,
-    )
+    environment = training.environment(server, folder)
+    forked.run("-m", "wandb", "sweep", path, cwd=folder, env=environment).check_returncode()
     return list(server.sweeps.values())[-1]
 
 
@@ -156,9 +150,9 @@ def test_a_run_that_is_stopped_on_wandb_ends_as_stopped_and_is_not_requeued(serv
         if number == 0:
             server.runs[sweep.assigned[0]].stop_requested = True  # by its button, or by early_terminate
         else:
-            cancel = [sys.executable, "-m", "wandb", "sweep", "--cancel", f"tester/kws/{sweep.id}"]
+            cancel = "-m", "wandb", "sweep", "--cancel", f"tester/kws/{sweep.id}"
             environment = training.environment(server, folder)
-            subprocess.run(cancel, cwd=folder, check=True, timeout=60, env=environment, capture_output=True)
+            forked.run(*cancel, cwd=folder, env=environment).check_returncode()
     printed = agent.communicate(timeout=90)[0]
     assert agent.returncode == 0 and len(sweep.assigned) == 2, printed
     for run_id in sweep.assigned:
@@ -211,9 +205,9 @@ def test_an_invalid_trial_fails_with_its_reason_and_does_not_block_the_agents(sw
     assert (invalid.state, invalid.rows, sweep.state) == ("crashed", [], "FINISHED")
     reasons = [line for text in printed for line in text.splitlines() if line.startswith("kws: groups")]
     assert len(reasons) == 1 and "5 does not divide" in reasons[0], printed
-    process = training.start(server, folder, "--groups=5", WANDB_MODE="offline")
-    assert process.communicate(timeout=60)[0].splitlines() == reasons
-    assert process.returncode == 2
+    environment = training.environment(server, folder, WANDB_MODE="offline")
+    done = forked.run("-m", "kws.train", "--groups=5", cwd=folder, env=environment, merge=True)
+    assert (done.stdout.splitlines(), done.returncode) == (reasons, 2)
 
 
 def test_settings_from_run_config_alone_give_the_same_run(swept, folder):

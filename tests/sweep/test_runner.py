@@ -17,6 +17,7 @@ import soundfile
 import yaml
 from conftest import REPOSITORY, TINY, finish, start
 from doubles.wandb_server import WandbServer
+from helpers import forked
 from helpers.corpus import make_corpus
 from helpers.sweep_runs import (
     SWEEPS,
@@ -102,8 +103,7 @@ def test_a_sweep_makes_the_same_runs_as_kws_train(work, kws):
             "config.json", "metrics.csv", "summary.json", "predictions.csv", "layers.csv", "best.pt", "last.pt",
         }  # fmt: skip
         [log] = glob.glob(f"wandb/offline-run-*-{folder.name}")
-        command = [sys.executable, "-m", "wandb", "leet", "inspect", "--summary", "--json", log]
-        seen = json.loads(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
+        seen = json.loads(forked.run("-m", "wandb", "leet", "inspect", "--summary", "--json", log).stdout)
         assert seen["run_id"] == folder.name and seen["tags"] == ["mels", "speech_commands"]
         assert seen["summary"]["test/accuracy"] == summary["test/accuracy"]
     copy = yaml.safe_load((journal(work).parent / "sweep.yaml").read_text())
@@ -156,7 +156,7 @@ def test_trials_that_fall_back_to_offline_are_named_once_by_the_sweep_and_its_st
         assert "finished trials that are offline: 3 (W&B is unreachable (" in status
         server.start()
         logs = glob.glob("wandb/offline-run-*")
-        subprocess.run([sys.executable, "-m", "wandb", "sync", *logs], check=True, env=environment, capture_output=True)
+        forked.run("-m", "wandb", "sync", *logs, env=environment).check_returncode()
         assert "offline" not in finish(start("sweep", path, "--status", env=environment)).out
         assert [run.state for run in server.runs.values()] == ["finished"] * 3
 

@@ -1,12 +1,10 @@
 """A run on a device other than the CPU: all tensors move there, and an epoch does not synchronise at every step."""
 
 import json
-import os
-import subprocess
-import sys
 
 import pytest
 from conftest import REPOSITORY, TINY
+from helpers import forked
 from helpers.training import read, rows
 
 SCRIPT = REPOSITORY / "tests" / "doubles" / "pretend_device.py"
@@ -14,10 +12,7 @@ SCRIPT = REPOSITORY / "tests" / "doubles" / "pretend_device.py"
 
 def train(work, data_dir, *flags):
     """Return the number of reads from the pretend device in each training epoch."""
-    process = subprocess.run(
-        [sys.executable, SCRIPT, *TINY, f"--data_dir={data_dir}", *flags],
-        cwd=work, env=os.environ | {"PYTHONPATH": str(REPOSITORY)}, capture_output=True, text=True, timeout=120,
-    )  # fmt: skip
+    process = forked.run(SCRIPT, *TINY, f"--data_dir={data_dir}", *flags, cwd=work)
     assert process.returncode == 0, process.stdout + process.stderr
     return json.loads(process.stdout.splitlines()[-1])
 

@@ -382,8 +382,8 @@ def test_a_run_works_without_home_and_with_a_read_only_working_folder(work, data
     assert summary(folder)["wandb/sync_dir"].startswith(f"{tmp_path}/wandb/offline-run-")  # W&B's own fallback
 
 
-def test_a_folder_that_wandb_cannot_write_is_reported(work, data_dir):
-    done = finish(start("train", *TINY, f"--data_dir={data_dir}", f"--run_dir={work}/runs", cwd="/proc"))
+def test_a_folder_that_wandb_cannot_write_is_reported(work, data_dir, kws_process):
+    done = kws_process("train", *TINY, f"--data_dir={data_dir}", f"--run_dir={work}/runs", cwd="/proc")
     assert (done.status, done.out) == (2, "")
     assert done.notices == [
         "kws: W&B cannot write its log ([Errno 2] No such file or directory: '/proc/wandb'); "

@@ -1,14 +1,12 @@
 """A run loses no data when W&B's server is slow, failing or unreachable, or when the run itself is stopped."""
 
 import signal
-import subprocess
-import sys
 import threading
 import time
 
 import pytest
 from doubles.wandb_server import WandbServer
-from helpers import training
+from helpers import forked, training
 
 
 @pytest.fixture(scope="module")
@@ -39,14 +37,8 @@ def sync(server, folder, run_id):
     logs = sorted((folder / "wandb").glob(f"offline-run-*-{run_id}")) or list(
         (folder / "wandb").glob(f"run-*-{run_id}")
     )
-    subprocess.run(
-        [sys.executable, "-m", "wandb", "sync", "--include-online", *map(str, logs)],
-        cwd=folder,
-        check=True,
-        timeout=100,
-        env=training.environment(server, folder),
-        capture_output=True,
-    )
+    command = "-m", "wandb", "sync", "--include-online", *logs
+    forked.run(*command, cwd=folder, env=training.environment(server, folder)).check_returncode()
     return logs[0]
 
 

@@ -11,6 +11,7 @@ import pytest
 from doubles.wandb_graphql import State
 from doubles.wandb_records import Refused
 from doubles.wandb_server import WandbServer
+from helpers import forked
 
 RUN = """
 import os, sys, time
@@ -82,15 +83,7 @@ def sweep(tmp_path_factory):
 
 def call(server, folder, *command, **variables):
     """Run a command with the client's environment and return its output."""
-    done = subprocess.run(
-        [sys.executable, *command],
-        cwd=folder,
-        env=server.environment(folder, **variables),
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        timeout=120,
-    )
+    done = forked.run(*command, cwd=folder, env=server.environment(folder, **variables), merge=True)
     assert done.returncode == 0, done.stdout
     return done.stdout
 
@@ -236,14 +229,7 @@ def test_no_data_is_lost_when_the_server_stops_during_a_run(server, program):
 
 def test_a_rejected_key_and_unknown_operations_are_errors(server, program):
     server.reject_key()
-    refused = subprocess.run(
-        [sys.executable, "run.py"],
-        cwd=program,
-        env=server.environment(program),
-        stderr=subprocess.PIPE,
-        text=True,
-        timeout=100,
-    )
+    refused = forked.run("run.py", cwd=program, env=server.environment(program))
     assert refused.returncode != 0 and "invalid API key" in refused.stderr
     assert server.runs == {}
     state = State(server.url)
