@@ -23,6 +23,8 @@ pytest.register_assert_rewrite("helpers.training")  # its assertions are to say 
 TINY = ("--channels=8", "--epochs=2", "--batch_size=16")  # a run of a second
 REPOSITORY = Path(__file__).resolve().parent.parent
 
+sys.dont_write_bytecode = False  # nor do the tests compile themselves again at the next start
+
 # How long an example takes is the machine's business, and its other work's.
 settings.register_profile(
     "patient", deadline=None, derandomize="CI" in os.environ, suppress_health_check=[HealthCheck.too_slow]

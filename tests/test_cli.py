@@ -81,8 +81,8 @@ def test_on_a_terminal_there_is_a_bar_with_loss_accuracy_and_time_left(work, dat
     assert "test accuracy" in shown and "wandb leet" in shown and "Traceback" not in shown
 
 
-def test_without_a_terminal_there_is_a_line_an_epoch_and_no_control_code(work, data_dir):
-    done = finish(start("train", *TINY, f"--data_dir={data_dir}", env={"TERM": "dumb"}))
+def test_without_a_terminal_there_is_a_line_an_epoch_and_no_control_code(work, data_dir, kws_process):
+    done = kws_process("train", *TINY, f"--data_dir={data_dir}", env={"TERM": "dumb"})
     assert (done.status, done.err) == (0, "")
     assert re.match(r"mels20-\S+  epoch 1/2  train loss \d\.\d+  val loss \d\.\d+  val accuracy \d+\.\d\d%  ", done.out)
     assert "\x1b" not in done.out and "\r" not in done.out

@@ -67,6 +67,7 @@ def _do(command, cwd, environment, out, err, timeout):
     os.chdir(cwd)
     os.environ.clear()
     os.environ.update(environment)
+    tempfile.tempdir = None  # what was imported may have asked for it
     for number, path, mode in ((0, os.devnull, os.O_RDONLY), (1, out, os.O_WRONLY), (2, err, os.O_WRONLY)):
         file = os.open(path, mode | os.O_APPEND | os.O_CREAT * bool(number), 0o600)
         os.dup2(file, number)

@@ -110,10 +110,10 @@ def test_a_sweep_makes_the_same_runs_as_kws_train(work, kws):
     assert copy["method"] == "grid" and copy["parameters"]["n_mels"] == {"values": [20, 40]}
 
 
-def test_training_and_a_report_leave_no_temporary_files(work):
+def test_training_and_a_report_leave_no_temporary_files(work, kws_process):
     with tempfile.TemporaryDirectory(prefix="kws-") as folder:
         for command in (("train", *TINY), ("report",)):
-            assert finish(start(*command, env={"TMPDIR": folder})).status == 0
+            assert kws_process(*command, env={"TMPDIR": folder}).status == 0
             assert os.listdir(folder) == [], command
 
 
