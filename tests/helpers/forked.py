@@ -25,7 +25,7 @@ IMPORTED = (
 _turn = threading.Lock()
 
 
-def run(*command, cwd=None, env=None, merge=False, timeout=150):
+def run(*command, cwd=None, env=None, merge=False, timeout=300):
     """Run `python COMMAND` (-c CODE, -m MODULE or a script, and arguments); return its CompletedProcess.
 
     merge: stderr is in stdout. It is ended by SIGALRM after `timeout` seconds.
@@ -50,9 +50,11 @@ def _server():
 
 def _serve():
     """Fork for each task that comes on stdin, and print the status. Returns the task in the forked process."""
+    gc.disable()
     for name in IMPORTED:
         importlib.import_module(name)
     gc.freeze()  # else each process looks for garbage among what is imported, for half a second at its end
+    gc.enable()
     for line in sys.stdin:
         child = os.fork()
         if not child:

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 from conftest import REPOSITORY, TINY, snapshot
+from helpers import forked
 from helpers.corpus import make_corpus
 
 from kws.config import SETTINGS, resolve
@@ -60,8 +61,7 @@ def train_in_a_process(work, data_dir):
         "WANDB_MODE": "offline", "HOME": str(work), "OMP_NUM_THREADS": "1", "KWS_DATA": str(data_dir),
         "PATH": "/usr/bin:/bin", "PYTHONPATH": str(REPOSITORY),
     }  # fmt: skip
-    command = [sys.executable, "-m", "kws.train", *FLAGS]
-    done = subprocess.run(command, capture_output=True, text=True, cwd=work, env=environment, timeout=300)
+    done = forked.run("-m", "kws.train", *FLAGS, cwd=work, env=environment)
     assert done.returncode == 0, done.stderr
     return only_run(work), done
 
