@@ -4,6 +4,7 @@ import hashlib
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from functools import cache
+from itertools import permutations
 from pathlib import Path
 from shlex import quote
 from typing import Any, NamedTuple
@@ -19,9 +20,8 @@ from kws.data.layout import dataset_folder, read_marker
 from kws.data.splits import resplit
 from kws.errors import KwsError
 
-HELD_OUT_WORDS = 0.2  # share of the other words that only validation has
-FEWEST_WORDS = 3  # with fewer other words, none is held out
-MANY_WORDS = 10  # with as many other words, training needs no made-up ones
+HELD_OUT_WORDS = 0.2  # share of the other words, or of the made-up ones, that only validation has
+MANY_WORDS = 10  # with as many other words, none need be made up
 NOISE_TRAINED = 0.8  # share of each noise recording, from its start, that training uses
 DIGITAL_SILENCE = 0.1  # share of the clips of _silence_ that are zeros
 
@@ -33,8 +33,11 @@ def load_labelled(config: Config, notify: Notify = lambda line: None, keep: bool
     which each epoch draws some (kws.data.batches), except a fifth of the words: validation uses these alone, as its
     error on words that training knows would say little about words it does not know. Validation and test have as many
     clips as a keyword has on average, those with the lowest hashes. Synthetic words serve for training alone, unless
-    the whole corpus is synthetic. Where the folder has few other words, training also has recordings played backwards
-    and joined halves of two: words that nobody says, with the voices, rooms and microphones of real ones.
+    the whole corpus is synthetic.
+
+    Where the folder has few other words, training has all of them, and recordings played backwards and joined halves
+    of two: words that nobody says, with the voices, rooms and microphones of real ones. Of these, a fifth is held out,
+    and validation uses them alone.
 
     The label _silence_ has as many clips as a keyword: random seconds of the noise recordings at random level, and
     digital silence. Training uses the first four fifths of each recording, also as background noise.
@@ -45,7 +48,7 @@ def load_labelled(config: Config, notify: Notify = lambda line: None, keep: bool
     if config.resplit:
         corpus = resplit(corpus, config.words, config.seed)
     if config.unknown:
-        corpus = _with_unknown(config, corpus, notify)
+        corpus = _with_unknown(config, corpus)
     if config.silence:
         corpus = _with_silence(config, corpus)
     if config.labels != config.words and not config.resplit:
@@ -54,14 +57,20 @@ def load_labelled(config: Config, notify: Notify = lambda line: None, keep: bool
             split, fingerprint = official
             digest = hashlib.sha256((corpus.fingerprint + fingerprint).encode()).hexdigest()
             corpus = replace(corpus, testing=split, fingerprint=digest[:16], test_set="official")
+    if config.unknown and {*map(word_of, corpus.testing.clips)} <= {*map(word_of, corpus.training.clips)}:
+        notify(
+            "unknown: training has all other words of the test clips; accuracy on words that it has not may be lower"
+        )
     return corpus
 
 
-def _with_unknown(config: Config, corpus: Corpus, notify: Notify) -> Corpus:
+def _with_unknown(config: Config, corpus: Corpus) -> Corpus:
     """Return the corpus with the clips of other words that each split has."""
     label = len(config.words)
     splits = {name: getattr(corpus, name) for name in SPLITS}
     others = {name: [clip for clip in _clips(split) if clip.label == label] for name, split in splits.items()}
+    words = sorted({clip.word for clip in others["validation"]})
+    recorded = sorted({*config.words, *(clip.word for clips in others.values() for clip in clips)})
     synthetic = _synthetic_words(config) if config.unknown_synthetic else {}
     for name, clips in synthetic.items():
         others[name if config.data == "synthetic" else "training"] += clips
@@ -70,45 +79,61 @@ def _with_unknown(config: Config, corpus: Corpus, notify: Notify) -> Corpus:
             f"unknown: {corpus.folder} has no words other than {', '.join(config.words)}; add recordings of others, or "
             f"run: {_synthetic_command(config)}, and add --unknown_synthetic=true"
         )
+    made_up = _made_up_words(recorded, config.words) if len(words) < MANY_WORDS else {}
     seed = config.seed if config.resplit else ""
-    words = sorted({clip.word for clip in others["validation"]}, key=lambda word: _hash(f"{seed} {word}"))
-    held_out = words[: max(1, round(HELD_OUT_WORDS * len(words)))] if len(words) >= FEWEST_WORDS else []
-    if not held_out:
-        found = f"only {', '.join(words)}" if words else "no recording"
-        notify(
-            f"unknown: validation needs {FEWEST_WORDS} other words to have one that training lacks, and there is "
-            f"{found}; its accuracy will be too optimistic"
-        )
+    ordered = sorted(made_up or words, key=lambda word: _hash(f"{seed} {word}"))
+    number = max(1, round(HELD_OUT_WORDS * len(ordered)))
+    held_out, trained = ordered[:number], ordered[number:]
     made: dict[str, Any] = {}
     for name, split in splits.items():
         keywords = [clip for clip in _clips(split) if clip.label < label]
-        chosen = others[name]
-        if held_out and (name != "testing" or config.resplit):
-            chosen = [clip for clip in chosen if (clip.word in held_out) == (name != "training")]
-        if name == "training" and len(words) < MANY_WORDS:
-            recorded = [clip for clip in (*keywords, *chosen) if clip.word in (*config.words, *words)]
-            chosen = [*chosen, *_made_up_words(recorded, config)]
-        if name != "training":
+        chosen, trains = others[name], name == "training"
+        if made_up and (name != "testing" or config.resplit):
+            recordings = [clip for clip in (*keywords, *chosen) if clip.word in recorded]
+            parts = [made_up[word] for word in (trained if trains else held_out)]
+            chosen = [*chosen * trains, *_make_up(recordings, parts, config.seed if trains else 0)]
+        elif name != "testing" or config.resplit:
+            chosen = [clip for clip in chosen if (clip.word in held_out) != trains]
+        if not trains:
             chosen = sorted(chosen, key=lambda clip: _hash(clip.path))[: round(len(keywords) / label)]
         made[name] = _split([*keywords, *(clip._replace(label=label) for clip in chosen)])
-    number = sum(map(len, synthetic.values()))
-    return replace(corpus, **made, held_out_words=held_out, synthetic_unknown=number)
+    return replace(corpus, **made, held_out_words=held_out, synthetic_unknown=sum(map(len, synthetic.values())))
 
 
-def _made_up_words(clips: list["_Clip"], config: Config) -> Iterator["_Clip"]:
-    """Yield words that nobody says, made of recordings: of every three, two are played backwards, one is half a word.
+def _made_up_words(recorded: Sequence[str], keywords: Sequence[str]) -> dict[str, tuple[str, str]]:
+    """Return {name: words whose halves are joined, or word and "" for it played backwards} of words nobody says.
 
-    Its other half is of another word; the cut is where half of a clip's energy is over. A word that is a keyword when
-    spelt backwards is left out, such as "no" where "on" is one.
+    A word that is a keyword when spelt backwards is left out, such as "no" where "on" is one.
     """
-    order = torch.randperm(len(clips), generator=torch.Generator().manual_seed(config.seed)).tolist()
-    for n, (clip, row) in enumerate(zip(clips, order, strict=True)):
-        other, name = clips[row], clip.path.rpartition("/")[2]
-        if n % 3 and clip.word[::-1] not in config.words:
+    pairs = {f"{first}-{second}": (first, second) for first, second in permutations(recorded, 2)}
+    return pairs | {f"{word}-backwards": (word, "") for word in recorded if word[::-1] not in keywords}
+
+
+def _make_up(clips: Sequence["_Clip"], words: Sequence[tuple[str, str]], seed: int) -> Iterator["_Clip"]:
+    """Yield a clip of the made-up `words` for each recording that is in one of them.
+
+    Where `words` has both, two of three recordings are played backwards, one is joined with half of another. The cut
+    is where half of a clip's energy is over.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    clips_of: dict[str, list[_Clip]] = {}
+    for clip in clips:
+        clips_of.setdefault(clip.word, []).append(clip)
+    seconds_of: dict[str, list[str]] = {}
+    for first, second in words:
+        if second in clips_of or not second:
+            seconds_of.setdefault(first, []).append(second)
+    for n, clip in enumerate(clips):
+        name, seconds = clip.path.rpartition("/")[2], seconds_of.get(clip.word, [])
+        joined = [*filter(None, seconds)]
+        if "" in seconds and (n % 3 or not joined):
             yield clip._replace(samples=clip.samples.flip(0), path=f"{clip.word}-backwards/{name}")
-        elif n % 3 == 0 and clip.word != other.word:
+        elif joined:
+            of_word, place = torch.rand(2, generator=generator).tolist()
+            second = joined[int(of_word * len(joined))]
+            other = clips_of[second][int(place * len(clips_of[second]))]
             samples = torch.cat((clip.samples[: _middle(clip.samples)], other.samples[_middle(other.samples) :]))
-            yield clip._replace(samples=pad(samples[:N_SAMPLES]), path=f"{clip.word}-{other.word}/{name}")
+            yield clip._replace(samples=pad(samples[:N_SAMPLES]), path=f"{clip.word}-{second}/{name}")
 
 
 def _middle(samples: Tensor) -> int:

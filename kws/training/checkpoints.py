@@ -24,6 +24,7 @@ class Checkpoint(TypedDict, total=False):
     scheduler: dict[str, Any]
     rows: list[Row]  # one per completed epoch
     fingerprint: str  # of the data
+    average: dict[str, torch.Tensor]  # the weights that are evaluated, see kws.training.run
     best: "Checkpoint"  # what best.pt holds: a kill between the writing of the two cannot separate them
 
 

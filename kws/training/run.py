@@ -1,5 +1,6 @@
 """One training run: preparation, epochs, the test of the best epoch, and the end."""
 
+import copy
 import math
 import signal
 import time
@@ -100,12 +101,17 @@ class TrainingRun:
         self.config, self.context, self.folder, self.tracker = config, context, folder, tracker
         self.optimizer = adam(context.model.parameters(), config.lr)
         self.scheduler = torch.optim.lr_scheduler.StepLR(self.optimizer, config.lr_step, config.lr_gamma)
+        # With more than two labels, the weights after single epochs differ much in the words that they take for others.
+        # Their running average, about that of the last tenth of all steps so far, differs less and is better: it is
+        # what is evaluated and kept (polynomial-decay averaging; Shamir and Zhang 2013, arXiv:1212.1824).
+        self.evaluated = context.model if len(config.labels) == 2 else copy.deepcopy(context.model)
         self.rows: list[Row] = []
         self.best: Checkpoint
         if checkpoint:  # the weights are in the model already; each epoch seeds itself
             self.optimizer.load_state_dict(checkpoint["optimizer"])
             self.scheduler.load_state_dict(checkpoint["scheduler"])
             self.rows, self.best = checkpoint["rows"], checkpoint["best"]
+            self.evaluated.load_state_dict(checkpoint.get("average", checkpoint["model"]))
 
     def fit(self, record: Provenance, on_epoch: Callable[[Row], None] | None, started: float) -> None:
         """Train to the last epoch, test the best one, and end the run with its state, also after an error.
@@ -166,7 +172,7 @@ class TrainingRun:
         loss, accuracy = self.train_epoch(epoch)
         seconds = time.perf_counter() - began
         context = self.context
-        validation = evaluate(context.model, context.corpus.validation, context.validation_features)
+        validation = evaluate(self.evaluated, context.corpus.validation, context.validation_features)
         if not math.isfinite(validation.loss):
             raise Diverged(f"the validation loss is not finite after epoch {epoch}; lower lr")
         row: Row = {
@@ -189,11 +195,13 @@ class TrainingRun:
         model, epoch = self.context.model.state_dict(), len(self.rows)
         checkpoint: Checkpoint = {"model": model, "config": self.config.as_dict() | {"schema": SCHEMA}}
         is_best = best_row(self.rows) is self.rows[-1]
+        evaluated = self.evaluated.state_dict()
         if is_best:
-            self.best = {**checkpoint, "model": {name: value.clone() for name, value in model.items()}, "epoch": epoch}
+            weights = {name: value.clone() for name, value in evaluated.items()}
+            self.best = {**checkpoint, "model": weights, "epoch": epoch}
         checkpoint["optimizer"], checkpoint["scheduler"] = self.optimizer.state_dict(), self.scheduler.state_dict()
         checkpoint["rows"], checkpoint["fingerprint"] = self.rows, self.context.corpus.fingerprint
-        checkpoint["best"] = self.best
+        checkpoint["best"], checkpoint["average"] = self.best, evaluated
         checkpoints.write(self.folder.last_checkpoint, checkpoint)
         if is_best:
             checkpoints.write(self.folder.best_checkpoint, self.best)
@@ -204,12 +212,20 @@ class TrainingRun:
         generator = epoch_generator(self.config.seed, epoch)
         model.train()
         step_losses, correct = [], torch.zeros((), device=device)
-        for features, labels in batches.epoch(generator):
+        averages, current = [], []
+        if self.evaluated is not model:
+            averages, current = (
+                [item for item in of.state_dict().values() if item.is_floating_point()]
+                for of in (self.evaluated, model)
+            )
+        for step, (features, labels) in enumerate(batches.epoch(generator), (epoch - 1) * len(batches)):
             logits = model.network(features)
             loss = network.loss_of(logits, labels)
             self.optimizer.zero_grad(set_to_none=True)
             torch.autograd.backward(loss)
             self.optimizer.step()
+            for average, weights in zip(averages, current, strict=True):
+                average.lerp_(weights, 10 / (10 + step))
             # Read at the end of the epoch: .item() here would make a GPU wait at every step.
             step_losses.append(loss.detach() * len(labels))
             correct += network.is_correct(logits.detach(), labels).sum()

@@ -9,6 +9,7 @@ import torch
 
 from kws.config import resolve
 from kws.data.batches import TrainingBatches, epoch_generator
+from kws.data.corpus import load
 from kws.data.labels import load_labelled
 from kws.errors import KwsError
 from kws.model.features import LogMelFilterBanks
@@ -48,14 +49,24 @@ def spoken(split, label=UNKNOWN):
     return {word for word in words_of(split, label) if "-" not in word}
 
 
-def test_validation_has_other_words_that_training_never_has(root):
+def test_validation_has_made_up_words_that_training_never_has_where_other_words_are_few(root):
     corpus = labelled(root)
-    assert words_of(corpus.validation) == set(corpus.held_out_words) and len(corpus.held_out_words) == 1
-    assert spoken(corpus.training) == {*OTHERS} - {*corpus.held_out_words}
+    held_out = set(corpus.held_out_words)
+    assert len(held_out) == 7  # a fifth of 30 pairs of 6 words, and of 6 words backwards
+    assert words_of(corpus.validation) <= held_out and all("-" in word for word in held_out)
+    assert spoken(corpus.training) == {*OTHERS} and not words_of(corpus.training) & held_out
     assert words_of(corpus.testing) <= {*OTHERS}
     assert [count(corpus.validation, label) for label in range(4)] == [8, 8, 8, 8]
     assert [count(corpus.testing, label) for label in range(4)] == [8, 8, 8, 8]
     assert [count(corpus.training, label) for label in (0, 1, 3)] == [32, 32, 32]
+
+
+def test_validation_has_recorded_words_that_training_never_has_where_there_are_enough(root, monkeypatch):
+    monkeypatch.setattr("kws.data.labels.MANY_WORDS", len(OTHERS))
+    corpus = labelled(root)
+    assert words_of(corpus.validation) == set(corpus.held_out_words) and len(corpus.held_out_words) == 1
+    assert words_of(corpus.training) == {*OTHERS} - {*corpus.held_out_words}
+    assert words_of(corpus.testing) <= {*OTHERS}
 
 
 def test_the_clips_of_validation_and_test_do_not_depend_on_the_seed(root):
@@ -66,42 +77,48 @@ def test_the_clips_of_validation_and_test_do_not_depend_on_the_seed(root):
     assert first.fingerprint == second.fingerprint
 
 
-def test_resplit_holds_out_other_words_by_seed_for_validation_and_test(root):
-    held_out = set()
+@pytest.mark.parametrize("enough", [len(OTHERS), len(OTHERS) + 1], ids=["recorded", "made up"])
+def test_resplit_holds_out_other_words_by_seed_for_validation_and_test(root, monkeypatch, enough):
+    monkeypatch.setattr("kws.data.labels.MANY_WORDS", enough)
+    all_held_out = []
     for seed in range(6):
         corpus = labelled(root, resplit=True, seed=seed)
-        assert words_of(corpus.validation) == words_of(corpus.testing) == set(corpus.held_out_words)
-        assert not words_of(corpus.training) & set(corpus.held_out_words)
-        held_out |= set(corpus.held_out_words)
-    assert len(held_out) > 1
+        held_out = set(corpus.held_out_words)
+        assert words_of(corpus.validation) | words_of(corpus.testing) <= held_out
+        assert words_of(corpus.validation) and words_of(corpus.testing)
+        assert not words_of(corpus.training) & held_out
+        all_held_out.append(held_out)
+    assert len(set.union(*all_held_out)) > len(all_held_out[0])
 
 
-def test_with_too_few_other_words_none_is_held_out_and_a_notice_says_so(tmp_path):
+def test_one_other_word_is_enough_for_made_up_ones_and_a_notice_says_what_the_test_lacks(tmp_path):
     make_corpus(tmp_path, words=("no", "yes", "bed"), noise_s=20)
     notices = []
     corpus = labelled(tmp_path, notices.append)
-    assert spoken(corpus.training) == words_of(corpus.validation) == {"bed"} and corpus.held_out_words == []
-    assert notices[-1] == (
-        "unknown: validation needs 3 other words to have one that training lacks, and there is only bed; "
-        "its accuracy will be too optimistic"
-    )
+    assert notices == [
+        "unknown: training has all other words of the test clips; accuracy on words that it has not may be lower"
+    ]
+    assert spoken(corpus.training) == {"bed"} and len(corpus.held_out_words) == 2  # of 9
+    assert words_of(corpus.validation) == set(corpus.held_out_words)
 
 
-def test_training_has_words_that_nobody_says_made_of_its_recordings(root, monkeypatch):
-    split = labelled(root, words="no,yes,wow").training
-    samples = dict(zip(split.clips, split.waveforms, strict=True))
-    made = {clip: clip.partition("/")[0].split("-") for clip in samples if "-" in clip.partition("/")[0]}
-    assert len(made) > 100 and {int(split.labels[split.clips.index(clip)]) for clip in made} == {3}
-    for clip, (word, other) in made.items():
-        recording, of_clip = samples[f"{word}/{Path(clip).name}"], samples[clip]
+@pytest.mark.parametrize("name", ["training", "validation"])
+def test_words_that_nobody_says_are_made_of_the_splits_recordings(root, name):
+    corpus = labelled(root, words="no,yes,wow")
+    split = getattr(corpus, name)
+    recordings = load(root, words=("no", "yes", "wow"), others=True)
+    of_split = getattr(recordings, name)
+    samples = dict(zip(of_split.clips, of_split.waveforms, strict=True))
+    made = [n for n, clip in enumerate(split.clips) if "-" in clip.partition("/")[0]]
+    assert len(made) >= (100 if name == "training" else 8) and {int(split.labels[n]) for n in made} == {3}
+    for n in made:
+        word, _, other = split.clips[n].partition("/")[0].partition("-")
+        recording, of_clip = samples[f"{word}/{Path(split.clips[n]).name}"], split.waveforms[n]
         if other == "backwards":
             assert torch.equal(of_clip, recording.flip(0)) and word != "wow"  # which is a keyword backwards, too
         else:
             assert word != other and torch.equal(of_clip[:2000], recording[:2000])
             assert not torch.equal(of_clip, recording)
-    assert {word for word, _ in made.values()} == {"no", "yes", "wow", *spoken(split, 3)}
-    monkeypatch.setattr("kws.data.labels.MANY_WORDS", 4)
-    assert spoken(labelled(root).training) == words_of(labelled(root).training)
 
 
 def test_each_epoch_draws_other_words_of_its_own(root):

@@ -142,8 +142,10 @@ def test_a_stopped_run_is_preempted_and_resumes_with_the_same_results(kws, work,
     assert_same_run(folder, next((work / "uninterrupted").iterdir()))
 
 
-def test_a_finished_run_resumed_with_more_epochs_equals_a_longer_run(kws, work, data_dir, monkeypatch):
-    settings = ("--channels=8", "--batch_size=16", "--lr_step=2", f"--data_dir={data_dir}")
+@pytest.mark.parametrize("words", ("no,yes", "no,yes,bed"))
+def test_a_finished_run_resumed_with_more_epochs_equals_a_longer_run(kws, work, tmp_path, monkeypatch, words):
+    make_corpus(tmp_path / "data", words=words.split(","), speakers=12)
+    settings = ("--channels=8", "--batch_size=16", "--lr_step=2", f"--words={words}", f"--data_dir={tmp_path / 'data'}")
     monkeypatch.setenv("WANDB_RUN_ID", "short")
     assert kws("train", *settings, "--epochs=3").status == 0
     assert kws("train", "--resume", "short", "--epochs=5").status == 0

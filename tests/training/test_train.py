@@ -11,12 +11,14 @@ import torch
 from conftest import REPOSITORY, TINY, snapshot
 from helpers import forked
 from helpers.corpus import make_corpus
+from torch.optim.optimizer import register_optimizer_step_post_hook
 
 from kws.config import SETTINGS, resolve
 from kws.data.corpus import load
 from kws.metrics import EPOCH_METRICS
 from kws.model import complexity
 from kws.model.network import build
+from kws.train import train
 from kws.training import checkpoints
 from kws.training.checkpoints import best_row
 from kws.training.evaluation import evaluate, features_of
@@ -256,6 +258,30 @@ def test_it_learns(kws, work, data_dir):
 
 
 # --- W&B's modes ---
+
+
+def test_more_than_two_labels_evaluate_and_keep_averages_of_the_weights(tmp_path, fresh_wandb, monkeypatch):
+    monkeypatch.setenv("WANDB_MODE", "disabled")
+    make_corpus(tmp_path / "data", words=("no", "yes", "bed"), speakers=12)
+    settings = {"words": "no,yes,bed", "channels": 8, "epochs": 1, "batch_size": 4, "data_dir": str(tmp_path / "data")}
+    steps = []
+
+    def after_step(optimizer, *_):
+        steps.append([item.detach().clone() for item in optimizer.param_groups[0]["params"]])
+
+    hook = register_optimizer_step_post_hook(after_step)
+    folder = train(resolve(("test", settings | {"run_dir": str(tmp_path / "runs")})))
+    hook.remove()
+    best, last = checkpoints.read(folder / "best.pt"), checkpoints.read(folder / "last.pt")
+    names = [name for name, _ in build(resolve(("test", settings))).named_parameters()]
+    for name, *values in zip(names, *steps, strict=True):
+        expected = values[0]
+        for step, value in enumerate(values[1:], 1):
+            expected = expected + 10 / (10 + step) * (value - expected)
+        assert torch.equal(last["model"][name], values[-1]) and len(values) > 4
+        assert torch.allclose(best["model"][name], expected, atol=1e-6)
+        assert not torch.allclose(best["model"][name], values[-1], atol=1e-4)
+    assert best["model"].keys() == last["average"].keys() == last["model"].keys()
 
 
 def test_a_label_without_test_clips_has_no_recall(kws, work, tmp_path, monkeypatch, fresh_wandb):

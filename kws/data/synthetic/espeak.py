@@ -18,7 +18,7 @@ from kws.errors import KwsError
 _REINSTALL = "pip install --force-reinstall espeakng-loader"
 _AUDIO_OUTPUT_SYNCHRONOUS = 2
 _CHARS_UTF8 = 1
-_IPA = 2
+_IPA = 2  # and a character between phonemes, from bit 8 on
 _STRESS = str.maketrans("", "", "\u02c8\u02cc")  # marks of primary and secondary stress
 _RATE, _PITCH, _RANGE = 1, 3, 4
 _CALLBACK = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.POINTER(ctypes.c_short), ctypes.c_int, ctypes.c_void_p)
@@ -80,12 +80,15 @@ class Espeak:
         self._library.espeak_Synchronize()
         return np.concatenate(self._chunks) if self._chunks else np.zeros(0, np.int16)
 
-    def phonemes(self, text: str) -> str:
-        """Return the phonemes of American English `text` in the International Phonetic Alphabet, without stress."""
+    def phonemes(self, text: str) -> tuple[str, ...]:
+        """Return the phonemes of American English `text` in the International Phonetic Alphabet, without stress.
+
+        A diphthong is one phoneme: those of "no" are n and oʊ.
+        """
         self._library.espeak_SetVoiceByName(b"en-us")
         pointer = ctypes.c_char_p(text.encode())
-        found: bytes = self._library.espeak_TextToPhonemes(ctypes.byref(pointer), _CHARS_UTF8, _IPA)
-        return found.decode().translate(_STRESS)
+        found: bytes = self._library.espeak_TextToPhonemes(ctypes.byref(pointer), _CHARS_UTF8, _IPA | ord("_") << 8)
+        return tuple(filter(None, found.decode().translate(_STRESS).split("_")))
 
 
 def _loader() -> ModuleType:
