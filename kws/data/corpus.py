@@ -3,7 +3,6 @@
 import hashlib
 import io
 import json
-import math
 import os
 import time
 from collections import Counter
@@ -29,7 +28,7 @@ from kws.formatting import one_line
 
 CACHE_FORMAT = 5
 LENGTH_BYTES = 8  # of the size of the JSON text at the end of a cache
-QUIET_S = 3  # reading that takes longer says for how long
+TIMED_CLIPS, LONG_S = 1000, 5  # if reading takes longer than LONG_S after the first of these, a notice says so
 
 Notify = Callable[[str], None]  # called with one-line notices for the user
 
@@ -212,14 +211,12 @@ def _write_samples(
 
     def copy(path: str, read: Callable[[Path, list[str]], NDArray[np.int16]], size: int = 0) -> bool:
         """Write a file's samples, zero-padded to `size`; return whether it could be read."""
-        nonlocal began, files_read
+        nonlocal files_read
         files_read += 1
-        if (seconds := time.monotonic() - began) > QUIET_S:
-            began = math.inf  # says it once
-            left = seconds * (files / files_read - 1)
-            notify(
-                f"{folder}: reading {files:,} clips into the cache, about {left:.0f} s more; later runs start at once"
-            )
+        if files_read == TIMED_CLIPS:
+            left = (time.monotonic() - began) * (files / files_read - 1)
+            if left > LONG_S:
+                notify(f"{folder}: reading {files:,} clips takes about {left:.0f} s; later runs read the cache instead")
         changed: list[str] = []
         try:
             samples = read(folder / path, changed)

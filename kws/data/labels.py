@@ -57,9 +57,11 @@ def load_labelled(config: Config, notify: Notify = lambda line: None, keep: bool
             split, fingerprint = official
             digest = hashlib.sha256((corpus.fingerprint + fingerprint).encode()).hexdigest()
             corpus = replace(corpus, testing=split, fingerprint=digest[:16], test_set="official")
-    if config.unknown and {*map(word_of, corpus.testing.clips)} <= {*map(word_of, corpus.training.clips)}:
+    others = {*map(word_of, corpus.testing.clips)} - {*config.words, SILENCE}
+    if config.unknown and others <= {*map(word_of, corpus.training.clips)}:
+        known = "training has all other words of the test clips; accuracy on words that it has not may be lower"
         notify(
-            "unknown: training has all other words of the test clips; accuracy on words that it has not may be lower"
+            f"unknown: {known if others else 'there is no test clip of another word, so the test says nothing of it'}"
         )
     return corpus
 
