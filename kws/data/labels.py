@@ -155,7 +155,7 @@ def _synthetic_words(config: Config) -> dict[str, list["_Clip"]]:
 
 def _synthetic_command(config: Config) -> str:
     words = "" if config.words == Config().words else f" --words={','.join(config.words)}"
-    return f"kws data --synthetic --unknown_words=75{words} --root {quote(str(config.data_dir))}"
+    return f"kws data --synthetic --unknown_words=150{words} --root {quote(str(config.data_dir))}"
 
 
 def _with_silence(config: Config, corpus: Corpus) -> Corpus:
