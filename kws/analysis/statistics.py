@@ -15,9 +15,10 @@ from scipy.special import stdtr, stdtrit  # Student's t: its distribution functi
 
 CONFIDENCE = 0.95
 POWER = 0.8
-# Added to the errors (or to the clips that two configurations classify differently), as if a quarter of a clip more
-# were misclassified by every seed: none at all is no certainty.
-PSEUDO_CLIPS = 0.25
+# Clips added to the errors (or to those that two configurations classify differently) and to their variance, where a
+# variance is estimated: none at all is no certainty.
+PSEUDO_CLIPS = 1 / 6
+ADDED_ERRORS = 1 / 3  # clips: with few errors the interval of an accuracy would lie too near to 100 %
 SEEDS_TO_PLAN = (5, 10, 15, 20, 30)
 
 Answers = NDArray[np.float64]  # (seeds, clips)
@@ -81,9 +82,10 @@ class _Crossed:
     """The mean of values (seeds, clips) and its variance over seeds and speakers, which are crossed.
 
     The mean is that of the seeds' means. Its variance is estimated from the residuals' sums over each seed, each
-    speaker, and each speaker in each seed: seeds + speakers - cells, but never less than that of seeds or speakers
-    alone. With one seed it is the variance over speakers.
-    Source: Cameron, Gelbach and Miller 2011, J. Bus. Econ. Stat. 29; Owen 2007, arXiv:0707.0246.
+    speaker, and each speaker in each seed (cells): seeds + n / (n - 1) (speakers - cells) for n seeds, as speakers
+    without cells are products of two seeds. It is never less than half of that of cells, which by chance would be no
+    variance at all. With one seed it is the variance over speakers.
+    Source: Cameron, Gelbach and Miller 2011, J. Bus. Econ. Stat. 29 (without the factor); Owen 2007, arXiv:0707.0246.
     """
 
     def __init__(self, values: Answers, speakers: Speakers) -> None:
@@ -107,15 +109,20 @@ class _Crossed:
         self.by_speaker = float(np.sum(cells.sum(0) ** 2)) * self.speakers / max(self.speakers - 1, 1)
         self.by_cell = float(np.sum(cells**2))
         self.pseudo = PSEUDO_CLIPS / max(self.clips, 1) ** 2
-        crossed = max(self.by_seed + self.by_speaker - self.by_cell, self.by_seed, self.by_speaker)
-        self.variance = crossed + self.pseudo
+        crossed = self.by_speaker
+        if self.seeds > 1:
+            crossed = self.by_seed + self.seeds / (self.seeds - 1) * (self.by_speaker - self.by_cell)
+        self.variance = max(crossed, self.by_cell / 2) + self.pseudo
 
     @property
     def df(self) -> float:
-        """Degrees of freedom by Satterthwaite's formula, at least 1."""
-        of_seeds = self.by_seed**2 / max(self.seeds - 1, 1)
-        of_speakers = (self.by_speaker + self.pseudo) ** 2 / (self.speakers - 1)
-        return max(1.0, self.variance**2 / (of_seeds + of_speakers))
+        """Degrees of freedom: the harmonic mean of seeds - 1 and speakers - 1, weighted with the share of seeds.
+
+        Satterthwaite's formula, with squared shares, gives too many if few seeds differ little by chance. The share
+        counts the added variance three times: few clips say little of seeds.
+        """
+        share = min(1.0, self.by_seed / (self.variance + 2 * self.pseudo))
+        return 1 / (share / max(self.seeds - 1, 1) + (1 - share) / (self.speakers - 1))
 
 
 def accuracy_interval(answers: Answers, speakers: Speakers) -> Estimate:
@@ -129,8 +136,8 @@ def accuracy_interval(answers: Answers, speakers: Speakers) -> Estimate:
     sd = mean_interval(found.seed_means).sd
     if found.speakers < 2:
         return Estimate(found.seeds, found.mean, sd, math.nan, math.nan)
-    error = min(1 - found.mean + PSEUDO_CLIPS / found.clips, 1 - PSEUDO_CLIPS / found.clips)
-    ratio = _t(found.df) ** 2 * found.variance / (error * (1 - error))  # t² / effective clips
+    few, error = (min(1 - found.mean + n / found.clips, 1 - n / found.clips) for n in (PSEUDO_CLIPS, ADDED_ERRORS))
+    ratio = _t(found.df) ** 2 * found.variance / (few * (1 - few))  # t² / effective clips
     centre = (error + ratio / 2) / (1 + ratio)
     half = math.sqrt(ratio * error * (1 - error) + ratio**2 / 4) / (1 + ratio)
     low, high = 1 - centre - half, 1 - centre + half

@@ -162,6 +162,12 @@ def test_equal_answers_exclude_only_differences_that_would_have_been_seen():
     assert result.high == -result.low == pytest.approx(3.84 / 1000, rel=0.02)
 
 
+def test_one_clip_that_differs_in_each_seed_is_no_significant_difference():
+    """All seeds have the same difference, by other clips of other speakers: neither seeds nor speakers seem to vary."""
+    result = difference(answers({0}, {20}, {40}), np.ones((3, 100)), PAIRS)
+    assert result.mean == 0.01 and result.p > 0.05 and result.low < 0
+
+
 def test_comparisons_made_together_are_corrected_together():
     reference, others = answers({0}, {1}, {2}), [answers({0, 5}, {1, 6}, {2, 7}), answers({0}, {1}, {2, 4})]
     found = differences(reference, others, PAIRS)
@@ -185,7 +191,7 @@ def test_a_plan_needs_fewer_seeds_for_a_wider_margin_and_more_clips_if_these_do_
 
 
 def by_loops(values, speakers):
-    """Return mean, clips, variance with the quarter of a clip, and Satterthwaite's degrees of freedom."""
+    """Return mean, clips, variance with the sixth of a clip, degrees of freedom, and what they are made of."""
     cells, shares = {}, {}
     rows = [[(k, x) for k, x in zip(speakers, row, strict=True) if not math.isnan(x)] for row in values]
     rows = [row for row in rows if row]
@@ -199,10 +205,11 @@ def by_loops(values, speakers):
     numbers = [len({key[place] for key in cells}) for place in (0, 1)]
     parts = [sum(x**2 for x in sums(cells, place).values()) * n / max(n - 1, 1) for place, n in enumerate(numbers)]
     of_cells = sum(x**2 for x in cells.values())
-    little = 0.25 / clips**2
-    variance = max(parts[0] + parts[1] - of_cells, *parts) + little
-    df = variance**2 / (parts[0] ** 2 / max(numbers[0] - 1, 1) + (parts[1] + little) ** 2 / (numbers[1] - 1))
-    return mean, clips, variance, max(1, df), parts, of_cells, [sums(shares, 0), sums(shares, 1), shares]
+    crossed = parts[0] + (parts[1] - of_cells) * numbers[0] / (numbers[0] - 1) if numbers[0] > 1 else parts[1]
+    variance = max(crossed, of_cells / 2) + 1 / 6 / clips**2
+    share = min(1, parts[0] / (variance + 1 / 3 / clips**2))
+    inverse = share / (numbers[0] - 1 or 1) + (1 - share) / (numbers[1] - 1)
+    return mean, clips, variance, 1 / inverse, parts, of_cells, [sums(shares, 0), sums(shares, 1), shares]
 
 
 def sums(cells, place):
@@ -235,6 +242,7 @@ CASES = {
     "two speakers": some_answers(4, [20, 30]),
     "one seed": some_answers(1, [1, 2, 3, 2, 1, 4, 2, 5]),
     "a seed without clips": (np.vstack([some_answers(3, [2, 3] * 5)[0], np.full(25, math.nan)]), np.arange(25) // 3),
+    "another error in each seed": (answers({0}, {9}, {18}, clips=27), np.arange(27) // 3),
     "no error": (np.ones((3, 25)), np.arange(25) // 3),
     "all wrong": (np.zeros((3, 25)), np.arange(25) // 3),
     "nearly all wrong": (1 - some_answers(3, [2, 3] * 5, rate=0.0, spread=0.02)[0], np.arange(25) // 3),
@@ -249,13 +257,12 @@ def test_an_accuracy_interval_solves_wilsons_equation_with_the_crossed_variance(
     seeds = [np.nanmean(row) for row in found if not np.isnan(row).all()]
     assert (result.n, result.mean) == (len(seeds), pytest.approx(mean))
     assert result.sd == pytest.approx(np.std(seeds, ddof=1)) if len(seeds) > 1 else math.isnan(result.sd)
-    error = min(1 - mean + 0.25 / clips, 1 - 0.25 / clips)
+    few, error = (min(1 - mean + more / clips, 1 - more / clips) for more in (1 / 6, 1 / 3))
+    independent = few * (1 - few) / variance  # clips
     t = stats.t.ppf(0.975, df)
     bounds = []
     for start, end in ((1e-12, error), (error, 1 - 1e-12)):
-        bounds.append(
-            brentq(lambda x: (x - error) ** 2 - t**2 * variance * x * (1 - x) / error / (1 - error), start, end)
-        )
+        bounds.append(brentq(lambda x: (x - error) ** 2 - t**2 * x * (1 - x) / independent, start, end))
     assert (result.high, result.low) == (
         pytest.approx(max(1 - bounds[0], mean)), pytest.approx(min(1 - bounds[1], mean))
     )  # fmt: skip
@@ -268,6 +275,7 @@ PAIRED = {  # the second: with fewer discordant clips, which may all favour one 
     "two speakers": (some_answers(4, [20, 30], seed=1), CASES["two speakers"]),
     "few errors": ((np.ones((6, 72)), None), CASES["few errors"]),
     "one error": ((np.ones((3, 72)), None), (1.0 - (np.arange(216) == 100).reshape(3, 72), CASES["few errors"][1])),
+    "another error in each seed": ((np.ones((3, 27)), None), CASES["another error in each seed"]),
     "other seeds": (some_answers(3, [9, 11, 30, 8, 12, 15] * 4, seed=2), CASES["many clips, other seeds"]),
 }
 
@@ -282,7 +290,7 @@ def test_a_difference_solves_the_score_equation_with_the_crossed_variance(case, 
     result = difference(a, b, speakers)
     assert (result.n, result.mean) == (len(a), pytest.approx(mean, abs=1e-12))
     assert result.p == pytest.approx(2 * stats.t.sf(abs(mean) / math.sqrt(variance), df))
-    discordant = np.mean([np.nanmean(np.abs(row)) for row in b - a]) + 0.25 / clips
+    discordant = np.mean([np.nanmean(np.abs(row)) for row in b - a]) + 1 / 6 / clips
     spread = stats.t.ppf(0.975, df) ** 2 * variance
     for sign, bound in ((1, result.high), (-1, result.low)):
         reach, slope = sign * (bound - mean), sign * mean / discordant
@@ -315,7 +323,7 @@ def test_a_plan_has_the_fewest_seeds_whose_error_shows_the_margin_with_80_percen
     of_speakers = max(0, by_speaker - by_cell) / (speaker - cell) if case != "no speaker twice" else 0
     rest = max(0, by_cell / cell - of_seeds - of_speakers)
     used = int((~np.isnan(a)).any(0).sum())
-    of_speakers += 0.25 / used**2 / speaker
+    of_speakers += 1 / 6 / used**2 / speaker
     clips_per_speaker = cell * (~np.isnan(a)).sum()  # of as many equal ones
     needed = None
     for seeds in (number for number in (5, 10, 15, 20, 30) if number > made):

@@ -176,7 +176,7 @@ def some_records(values=(20, 40), seeds=5, rate=0.02, **settings):
     ]
 
 
-@pytest.mark.parametrize(("resplit", "rate", "margin"), [(False, 0.2, 0.07), (True, 0.1, 0.0525)])
+@pytest.mark.parametrize(("resplit", "rate", "margin"), [(False, 0.15, 0.08), (True, 0.1, 0.05)])
 def test_the_plan_is_for_the_undecided_pair_and_all_clips_that_resplit_can_split(resplit, rate, margin):
     found = study_from(some_records(rate=rate, resplit=resplit), margin)
     which, better, _ = found.decision.blocked
