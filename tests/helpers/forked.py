@@ -19,8 +19,11 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
 IMPORTED = (
-    "torch.utils.data", "torch.utils.flop_counter", "scipy.special", "rich.progress", "soundfile", "yaml", "PIL.Image",
-    "click", "google.protobuf.descriptor_pb2", "platformdirs", "pydantic", "requests",  # of wandb
+    "torch.utils.data", "torch.utils.flop_counter", "ptflops.aten_engine", "scipy.special", "rich.progress",
+    "soundfile", "yaml", "PIL.Image",
+    # Of wandb, which has a temporary folder that the first process to end would remove for all:
+    "click", "google.protobuf.descriptor_pb2", "packaging.version", "platformdirs", "pydantic.dataclasses",
+    "pydantic.json_schema", "requests",
 )  # fmt: skip
 _turn = threading.Lock()
 
