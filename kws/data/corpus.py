@@ -94,7 +94,7 @@ class DataInfo(TypedDict):
     speakers: int
     folder: str
     test_set: str  # where the test clips are from: "lists" of the corpus, or the "official" test set
-    held_out_words: list[str]  # other words that only validation and test have
+    held_out_words: list[str]  # other words of validation that training lacks
     synthetic_unknown: int  # synthetic clips of other words, for training
 
 
