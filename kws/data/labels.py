@@ -71,7 +71,6 @@ def _with_unknown(config: Config, corpus: Corpus) -> Corpus:
     label = len(config.words)
     splits = {name: getattr(corpus, name) for name in SPLITS}
     others = {name: [clip for clip in _clips(split) if clip.label == label] for name, split in splits.items()}
-    words = sorted({clip.word for clip in others["validation"]})
     recorded = sorted({*config.words, *(clip.word for clips in others.values() for clip in clips)})
     synthetic = _synthetic_words(config) if config.unknown_synthetic else {}
     for name, clips in synthetic.items():
@@ -81,6 +80,7 @@ def _with_unknown(config: Config, corpus: Corpus) -> Corpus:
             f"unknown: {corpus.folder} has no words other than {', '.join(config.words)}; add recordings of others, or "
             f"run: {_synthetic_command(config)}, and add --unknown_synthetic=true"
         )
+    words = {clip.word for clip in others["validation"]}
     made_up = _made_up_words(recorded, config.words) if len(words) < MANY_WORDS else {}
     seed = config.seed if config.resplit else ""
     ordered = sorted(made_up or words, key=lambda word: _hash(f"{seed} {word}"))

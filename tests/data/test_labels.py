@@ -1,5 +1,6 @@
 """The labels _unknown_ and _silence_: which clips each split has of them, what an epoch draws, and the test set."""
 
+import json
 import shutil
 from pathlib import Path
 
@@ -189,6 +190,19 @@ def test_synthetic_words_are_for_training_alone(root, tmp_path):
     assert {"yet", "note"} <= words_of(corpus.training) and corpus.synthetic_unknown == 96
     assert not {"yet", "note"} & (words_of(corpus.validation) | words_of(corpus.testing))
     assert corpus.info(False)["synthetic_unknown"] == 96
+
+
+def test_where_all_clips_are_synthetic_so_are_the_words_that_are_held_out(tmp_path, monkeypatch):
+    monkeypatch.setattr("kws.data.labels.MANY_WORDS", 4)
+    words = ("no", "yes", "note", "yet", "wow", "cat")
+    for name, of_corpus in (("speech_commands_synthetic", words[:2]), ("speech_commands_synthetic_unknown", words[1:])):
+        folder = make_corpus(tmp_path, name, words=of_corpus, noise_s=20)
+        counts = dict.fromkeys(of_corpus, 48)
+        (folder / ".kws-complete").write_text(json.dumps({"words": list(of_corpus), "clips": counts}))
+    corpus = labelled(tmp_path, data="synthetic", unknown_synthetic=True)
+    (held_out,) = corpus.held_out_words
+    assert words_of(corpus.validation) == {held_out} < {*words[2:]}
+    assert words_of(corpus.training) == {*words[2:]} - {held_out}
 
 
 def test_without_other_words_the_error_says_how_to_get_some(data_dir):
