@@ -39,11 +39,13 @@ def _recommendation(study: Study) -> str:
         )
     if study.decision is None:
         seeds = len(study.shared_seeds)
-        return (
+        why = (
             f"No recommendation yet: only {seeds} {'seed is' if seeds == 1 else 'seeds are'} shared by the compared "
-            f"values, and at least {FEWEST_SEEDS} (better 5) are needed. "
-            f"{best.label} has the highest mean accuracy so far, {accuracy}."
+            f"values, and at least {FEWEST_SEEDS} (better 5) are needed."
         )
+        if seeds >= FEWEST_SEEDS:
+            why = f"No recommendation: all {study.chosen_on} clips are of one speaker and say nothing of others."
+        return f"{why} {best.label} has the highest mean accuracy so far, {accuracy}."
     return {"within margin": _within, "keep the best": _keep, "undecided": _undecided}[study.decision.verdict](study)
 
 

@@ -169,7 +169,7 @@ def _study(variant: dict[str, Any], runs: list[RunRecord], results: Results, mar
     shared_seeds = sorted(set.intersection(*({run.seed for run in item.runs} for item in compared)))
     best = recommended = max(compared, key=lambda item: (item.mean_accuracy(shared_seeds), -item.flops))
     decision, comparisons, plan = None, [], None
-    if len(compared) > 1 and len(shared_seeds) >= FEWEST_SEEDS:
+    if len(compared) > 1 and len(shared_seeds) >= FEWEST_SEEDS and choice[1].any():  # two speakers
         answers = [item.answers[item.rows(shared_seeds)] for item in compared]
         decision = decide([item.flops for item in compared], answers, choice[1], margin)
         recommended = compared[decision.chosen]

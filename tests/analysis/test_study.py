@@ -194,6 +194,12 @@ def test_a_study_with_and_without_resplit_is_compared_on_validation_clips_alone(
     assert [item.answers.shape for item in found.configurations] == [(5, 60)] * 2
 
 
+def test_clips_of_one_speaker_give_no_recommendation():
+    found = study_from(some_records(rate=0.1, speaker_from="(.)"))
+    assert found.decision is None and found.plan is None and math.isnan(found.best.val.low)
+    assert answer(found)[0].startswith("No recommendation: all validation clips are of one speaker")
+
+
 def test_seeds_and_configurations_are_in_order():
     runs = [record(range(30), range(30, 50), [0] * 100, seed=seed, n_mels=n) for seed in (8, 1, 3) for n in (40, 20)]
     found = study_from(runs)
