@@ -68,6 +68,9 @@ def test_the_best_is_kept_only_if_every_cheaper_value_is_significantly_worse():
     open_ = decide([3, 2, 1], [GOOD, far, value(5, 40, 4)], SPEAKERS, 0.03)
     assert (open_.verdict, open_.chosen) == ("undecided", 0)
     assert open_.is_worse(1) and not open_.is_worse(2)
+    open_ = decide([3, 2, 1], [GOOD, far, value(5, 6, 4)], SPEAKERS, 0.03)  # the best is within the margin
+    assert (open_.verdict, open_.chosen, open_.blocked[:2]) == ("undecided", 0, (1, 0))
+    assert open_.is_worse(1) and not open_.is_worse(2)
 
 
 def test_a_value_that_is_significantly_better_is_not_worse():

@@ -152,6 +152,7 @@ def test_one_seed_gives_no_recommendation(tmp_path):
 
 def test_one_configuration_gives_no_comparison(tmp_path):
     found = study_of(tmp_path, {20: CLOSE[20]})
+    assert found.decision is None and not found.comparisons
     assert answer(found)[0] == (
         "Nothing was compared: all 5 runs have the same settings except the seed, "
         "and their mean is 98.60 % on validation clips."
