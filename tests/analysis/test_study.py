@@ -13,7 +13,7 @@ from kws.analysis.load import load
 from kws.analysis.narrative import answer, conclusions
 from kws.analysis.records import Excluded, Results
 from kws.analysis.statistics import accuracy_interval, plan
-from kws.analysis.study import last_epochs_spread, studies
+from kws.analysis.study import concurrent_jobs, last_epochs_spread, studies
 from kws.formatting import percentage_points
 from kws.report.charts import figures
 from kws.report.content import comparison_rows, difference_heads, difference_rows, facts
@@ -145,7 +145,7 @@ def test_too_few_seeds_give_no_recommendation(tmp_path):
 
 def test_one_seed_gives_no_recommendation(tmp_path):
     found = study_of(tmp_path, {value: accuracies[:1] for value, accuracies in CLOSE.items()})
-    assert found.decision is None
+    assert found.decision is None and all(math.isnan(item.val.low) for item in found.configurations)
     assert answer(found)[0].startswith("No recommendation: with one seed per configuration, a difference")
     assert answer(found)[1].endswith("(one run, no interval).")
 
@@ -206,6 +206,9 @@ def test_seeds_and_configurations_are_in_order():
     found = study_from(runs)
     assert found.seeds == found.shared_seeds == [1, 3, 8]
     assert [item.values for item in found.configurations] == [{"n_mels": 20}, {"n_mels": 40}]
+    for number, run in enumerate(runs):
+        run.config["concurrent_jobs"] = 9 - number
+    assert concurrent_jobs(runs) == ["4", "5", "6", "7", "8", "9"]
 
 
 def test_an_excluded_run_is_named_in_its_study_and_if_its_study_is_unknown_in_each():
