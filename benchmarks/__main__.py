@@ -12,6 +12,7 @@ from pathlib import Path
 from statistics import median
 from tempfile import TemporaryDirectory
 
+import torch
 from rich import box
 from rich.console import Console
 from rich.table import Table
@@ -66,8 +67,6 @@ def prepare(options: argparse.Namespace, folder: Path) -> Bench:
 
 def about(bench: Bench) -> dict[str, object]:
     """Return what the figures depend on: commits, machine, packages, settings and sizes."""
-    import torch
-
     found: dict[str, object] = {}
     for version, path in bench.versions.items():
         command = ["git", "-C", str(path), "describe", "--always", "--dirty", "--exclude=*"]

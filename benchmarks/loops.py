@@ -87,21 +87,17 @@ def train_baseline(config: Config, kind: str) -> list[float]:
     return seconds
 
 
-def time_steps(config: Config, is_whole: bool) -> dict[str, list[float]]:
-    """Return, for each of config.epochs epochs: NETWORK_S in s and PARTS in ms.
-
-    If `is_whole`, also FRONT_END in ms, NETWORK and PRODUCT in GFLOP/s.
-    """
+def time_steps(config: Config) -> dict[str, list[float]]:
+    """Return, for each of config.epochs epochs: PARTS, FRONT_END in ms, NETWORK, PRODUCT in GFLOP/s, NETWORK_S in s."""
     context = prepare(config)
     model, clock, values = context.model.train(), time.perf_counter, defaultdict(list)
     optimizer = adam(model.parameters(), config.lr)
     waveforms = to_float(context.corpus.testing.waveforms[: config.batch_size])
-    if is_whole:
-        with FlopCounterMode(display=False) as counter:
-            features = torch.zeros(config.batch_size, config.n_mels, model.features.n_frames(N_SAMPLES))
-            torch.autograd.backward(model.network(features).sum())
-        # Allocated once: memory freed by a product would change the time of the next step.
-        matrices = [(torch.randn(size, size), torch.empty(size, size)) for size in (1024, 1536, 2048)]
+    with FlopCounterMode(display=False) as counter:
+        features = torch.zeros(config.batch_size, config.n_mels, model.features.n_frames(N_SAMPLES))
+        torch.autograd.backward(model.network(features).sum())
+    # Allocated once: memory freed by a product would change the time of the next step.
+    matrices = [(torch.randn(size, size), torch.empty(size, size)) for size in (1024, 1536, 2048)]
     for epoch in range(config.epochs):
         marks = [clock()]
         for features, labels in context.batches.epoch(epoch_generator(config.seed, epoch)):
@@ -117,10 +113,8 @@ def time_steps(config: Config, is_whole: bool) -> dict[str, list[float]]:
         typical = times[: max(1, len(times) - 1)].median(dim=0).values  # the last batch of an epoch is smaller
         for n, part in enumerate(PARTS):
             values[part].append(1000 * float(typical[n]))
-        values[NETWORK_S].append(float(times[:, 1:].sum()))
-        if not is_whole:
-            continue
         values[NETWORK].append(counter.get_total_flops() / 1e9 / float(typical[1:].sum()))
+        values[NETWORK_S].append(float(times[:, 1:].sum()))
         values[FRONT_END].append(1000 * timeit(partial(model.features, waveforms), number=1))
         products = ((len(matrix), partial(torch.mm, matrix, matrix, out=product)) for matrix, product in matrices)
         values[PRODUCT].append(max(2e-9 * size**3 / timeit(multiply, number=1) for size, multiply in products))
@@ -130,8 +124,6 @@ def time_steps(config: Config, is_whole: bool) -> dict[str, list[float]]:
 if __name__ == "__main__":
     kind, settings = sys.argv[1], resolve(("flag", parse_flags(sys.argv[2:])))
     if kind == "step":
-        print(json.dumps(time_steps(settings, is_whole=True)))
-    elif kind == "network":
-        print(json.dumps(time_steps(settings, is_whole=False)[NETWORK_S]))
+        print(json.dumps(time_steps(settings)))
     else:
-        print(json.dumps(train_baseline(settings, kind)))
+        print(json.dumps(time_steps(settings)[NETWORK_S] if kind == "network" else train_baseline(settings, kind)))

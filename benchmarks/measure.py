@@ -20,7 +20,6 @@ from kws.training.run_folder import find_run_folders, read_history
 OTHER = ", other commit"  # ends the names of what --against measures
 # Passed to every process, so that another commit measures the same network even if its defaults differ.
 PINNED = ("data", "data_dir", "n_mels", "channels", "batch_size", "threads", "device")
-# What benchmarks.loops measures.
 PARTS = ("batch and augmentation", "forward", "backward", "optimiser")
 FRONT_END = "front end (once per run, not in a step)"
 NETWORK, PRODUCT, NETWORK_S = "forward, backward, optimiser", "matrix product", "epoch of the network alone"
