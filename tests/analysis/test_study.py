@@ -201,6 +201,16 @@ def test_clips_of_one_speaker_give_no_recommendation():
     assert answer(found)[0].startswith("No recommendation: all validation clips are of one speaker")
 
 
+@pytest.mark.parametrize(("held_out", "unfair"), [(["no-bed", "bed-backwards"], True), (["bed"], False)])
+def test_the_answer_says_that_made_up_words_are_unfair_to_synthetic_ones(held_out, unfair):
+    without = some_records(values=(20,), unknown=True)
+    runs = without + some_records(values=(20,), unknown=True, unknown_synthetic=True)
+    for run in runs:
+        run.config["data_info"]["held_out_words"] = held_out
+    assert answer(study_from(runs))[-1].startswith("Validation is unfair to synthetic words here: ") == unfair
+    assert not answer(study_from(without))[-1].startswith("Validation is unfair")
+
+
 def test_seeds_and_configurations_are_in_order():
     runs = [record(range(30), range(30, 50), [0] * 100, seed=seed, n_mels=n) for seed in (8, 1, 3) for n in (40, 20)]
     found = study_from(runs)
