@@ -87,7 +87,8 @@ def restore(folder: RunFolder, config: Config, model: KeywordModel, fingerprint:
             raise NotResumable(f"run {folder.run_id}: the data changed since it was started; start a new run")
         if best != best_row(checkpoint["rows"])[EPOCH]:
             raise NotResumable(f"{path}: its best weights are of epoch {best}, unlike its rows; start a new run")
-        for weights in (checkpoint["best"]["model"], checkpoint["model"]):
+        averages = [checkpoint["average"]] if len(config.labels) > 2 else []
+        for weights in (*averages, checkpoint["best"]["model"], checkpoint["model"]):
             model.load_state_dict(weights)
     except (KeyError, TypeError, ValueError, RuntimeError) as error:
         raise NotResumable(f"{path}: cannot be resumed; start a new run") from error

@@ -111,7 +111,8 @@ class TrainingRun:
             self.optimizer.load_state_dict(checkpoint["optimizer"])
             self.scheduler.load_state_dict(checkpoint["scheduler"])
             self.rows, self.best = checkpoint["rows"], checkpoint["best"]
-            self.evaluated.load_state_dict(checkpoint.get("average", checkpoint["model"]))
+            if self.evaluated is not context.model:
+                self.evaluated.load_state_dict(checkpoint["average"])
 
     def fit(self, record: Provenance, on_epoch: Callable[[Row], None] | None, started: float) -> None:
         """Train to the last epoch, test the best one, and end the run with its state, also after an error.
@@ -212,19 +213,15 @@ class TrainingRun:
         generator = epoch_generator(self.config.seed, epoch)
         model.train()
         step_losses, correct = [], torch.zeros((), device=device)
-        averages, current = [], []
-        if self.evaluated is not model:
-            averages, current = (
-                [item for item in of.state_dict().values() if item.is_floating_point()]
-                for of in (self.evaluated, model)
-            )
+        pairs = zip(self.evaluated.state_dict().values(), model.state_dict().values(), strict=True)
+        averaged = [] if self.evaluated is model else [pair for pair in pairs if pair[0].is_floating_point()]
         for step, (features, labels) in enumerate(batches.epoch(generator), (epoch - 1) * len(batches)):
             logits = model.network(features)
             loss = network.loss_of(logits, labels)
             self.optimizer.zero_grad(set_to_none=True)
             torch.autograd.backward(loss)
             self.optimizer.step()
-            for average, weights in zip(averages, current, strict=True):
+            for average, weights in averaged:
                 average.lerp_(weights, 10 / (10 + step))
             # Read at the end of the epoch: .item() here would make a GPU wait at every step.
             step_losses.append(loss.detach() * len(labels))
