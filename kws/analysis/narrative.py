@@ -28,8 +28,8 @@ def answer(study: Study) -> list[str]:
     made_up = any("-" in word for word in study.data_info.get("held_out_words", []))  # see kws.data.labels
     if made_up and "unknown_synthetic" in study.parameters:
         lines.append(
-            "Validation is unfair to synthetic words here: its other words are made up like some of training's, whose "
-            "place synthetic words take. Compare the test accuracies."
+            "Validation is unfair to synthetic words here: its unknown words are made up in the same way as some in "
+            "training, which synthetic words replace. Compare the test accuracies instead."
         )
     return lines
 

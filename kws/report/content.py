@@ -100,10 +100,10 @@ def _other_labels(study: Study) -> dict[str, str]:
     """Return the facts of a study with the labels _unknown_ or _silence_."""
     info = study.data_info
     synthetic = sorted({run.data_info.get("synthetic_unknown", 0) for run in study.runs})
-    held_out = {", ".join(run.data_info.get("held_out_words", [])) for run in study.runs}
+    held_out = {", ".join(run.data_info.get("held_out_words", [])) for run in study.runs} - {""}
     found = {
         "Test set": "the official one of the twelve-label task" if info.get("test_set") == "official" else "",
-        "Words of validation that training lacks": held_out.pop() if len(held_out) == 1 else "others for each seed",
+        "Validation words not in training": "others for each seed" if len(held_out) > 1 else "".join(held_out),
         "Synthetic clips of other words in training": " or ".join(map(str, synthetic)) if any(synthetic) else "",
     }
     return {fact: text for fact, text in found.items() if text}
