@@ -28,7 +28,7 @@ from kws.formatting import one_line
 
 CACHE_FORMAT = 5
 LENGTH_BYTES = 8  # of the size of the JSON text at the end of a cache
-TIMED_CLIPS, LONG_S = 1000, 5  # if reading takes longer than LONG_S after the first of these, a notice says so
+TIMED_CLIPS, LONG_S = 1000, 5  # a notice says so if more seconds than LONG_S are left after the first TIMED_CLIPS
 
 Notify = Callable[[str], None]  # called with one-line notices for the user
 

@@ -59,9 +59,9 @@ def load_labelled(config: Config, notify: Notify = lambda line: None, keep: bool
             corpus = replace(corpus, testing=split, fingerprint=digest[:16], test_set="official")
     others = {*map(word_of, corpus.testing.clips)} - {*config.words, SILENCE}
     if config.unknown and others <= {*map(word_of, corpus.training.clips)}:
-        known = "training has all other words of the test clips; accuracy on words that it has not may be lower"
+        known = "all other words in the test clips are also in training; accuracy on new words may be lower"
         notify(
-            f"unknown: {known if others else 'there is no test clip of another word, so the test says nothing of it'}"
+            f"unknown: {known if others else 'no test clip is of another word, so the test says nothing about others'}"
         )
     return corpus
 

@@ -97,7 +97,7 @@ def test_one_other_word_is_enough_for_made_up_ones_and_a_notice_says_what_the_te
     notices = []
     corpus = labelled(tmp_path, notices.append)
     assert notices == [
-        "unknown: training has all other words of the test clips; accuracy on words that it has not may be lower"
+        "unknown: all other words in the test clips are also in training; accuracy on new words may be lower"
     ]
     assert spoken(corpus.training) == {"bed"} and len(corpus.held_out_words) == 2  # of 9
     assert words_of(corpus.validation) == set(corpus.held_out_words)
@@ -112,6 +112,8 @@ def test_words_that_nobody_says_are_made_of_the_splits_recordings(root, name):
     samples = dict(zip(of_split.clips, of_split.waveforms, strict=True))
     made = [n for n, clip in enumerate(split.clips) if "-" in clip.partition("/")[0]]
     assert len(made) >= (100 if name == "training" else 8) and {int(split.labels[n]) for n in made} == {3}
+    if name == "training":
+        assert {split.clips[n].partition("-")[0] for n in made} == {"no", "yes", "wow", *spoken(split, 3)}
     for n in made:
         word, _, other = split.clips[n].partition("/")[0].partition("-")
         recording, of_clip = samples[f"{word}/{Path(split.clips[n]).name}"], split.waveforms[n]

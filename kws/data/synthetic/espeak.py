@@ -18,7 +18,8 @@ from kws.errors import KwsError
 _REINSTALL = "pip install --force-reinstall espeakng-loader"
 _AUDIO_OUTPUT_SYNCHRONOUS = 2
 _CHARS_UTF8 = 1
-_IPA = 2  # and a character between phonemes, from bit 8 on
+_IPA = 2
+_SEPARATED = ord("_") << 8  # phonemes, by this character
 _STRESS = str.maketrans("", "", "\u02c8\u02cc")  # marks of primary and secondary stress
 _RATE, _PITCH, _RANGE = 1, 3, 4
 _CALLBACK = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.POINTER(ctypes.c_short), ctypes.c_int, ctypes.c_void_p)
@@ -87,7 +88,7 @@ class Espeak:
         """
         self._library.espeak_SetVoiceByName(b"en-us")
         pointer = ctypes.c_char_p(text.encode())
-        found: bytes = self._library.espeak_TextToPhonemes(ctypes.byref(pointer), _CHARS_UTF8, _IPA | ord("_") << 8)
+        found: bytes = self._library.espeak_TextToPhonemes(ctypes.byref(pointer), _CHARS_UTF8, _IPA | _SEPARATED)
         return tuple(filter(None, found.decode().translate(_STRESS).split("_")))
 
 
